@@ -1,0 +1,199 @@
+"""Base backups as their records describe them: the content of ``backup.json``, format 1.
+
+The names and meanings of the keys are specified in ``docs/format.md``.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from opskit.errors import ErrorKind, InputError, IntegrityError
+from opskit.model.lsn import Lsn
+
+FORMAT = 1
+_NAME = re.compile(r"\d{8}T\d{6}Z")
+NOTE_LENGTH = 1000
+
+
+class BackupKind(StrEnum):
+    """What a base backup holds: everything, or what changed since its parent."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+
+
+class Trigger(StrEnum):
+    """What started a backup: the schedule, or a person."""
+
+    SCHEDULED = "scheduled"
+    ON_DEMAND = "on demand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tablespace:
+    """A tablespace other than ``pg_default`` and ``pg_global``, and where the server kept it."""
+
+    oid: int
+    name: str
+    location: str
+    tablespace_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BaseBackup:
+    """One complete base backup, as its record tells it.
+
+    Sizes are in bytes, times are aware and in UTC. `cluster_bytes` is what the backup is when unpacked, `stored_bytes`
+    what it takes in the repository. `superuser` is a role to connect to a restored copy with. `extra` keeps keys that
+    a later opskit wrote.
+    """
+
+    name: str
+    cluster: str
+    system_identifier: str
+    postgresql_version: str
+    kind: BackupKind
+    trigger: Trigger
+    parent: str | None
+    started_at: datetime
+    stopped_at: datetime
+    start_lsn: Lsn
+    stop_lsn: Lsn
+    timeline: int
+    wal_segment_bytes: int
+    data_checksums: bool
+    superuser: str
+    tablespaces: tuple[Tablespace, ...]
+    cluster_bytes: int
+    stored_bytes: int
+    volumes: int
+    index_sha256: str
+    manifest_sha256: str
+    note: str
+    opskit_version: str
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def major(self) -> int:
+        """The PostgreSQL major version that can start this backup."""
+        return int(self.postgresql_version.split(".")[0])
+
+
+def backup_name(started_at: datetime) -> str:
+    """The name of the backup that started then: ``20261122T140305Z``."""
+    return started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def is_backup_name(text: str) -> bool:
+    """Whether `text` has the form of a backup's name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_note(note: str) -> str:
+    """The note, if it may be kept.
+
+    Raises
+    ------
+    InputError
+        It holds control characters or lone surrogates, or more than 1,000 characters.
+    """
+    if len(note) > NOTE_LENGTH:
+        raise InputError(
+            f"the note has {len(note)} characters, at most {NOTE_LENGTH:,} are kept",
+            hint="Shorten it, and keep the long story where your other documents are.",
+        )
+    for character in note:
+        if (ord(character) < 32 and character != "\n") or "\ud800" <= character <= "\udfff":
+            raise InputError(
+                f"the note holds the character {ascii(character)}, which cannot be kept",
+                hint="Use printable characters and line breaks.",
+            )
+    return note
+
+
+def write_record(backup: BaseBackup) -> bytes:
+    """The content of ``backup.json``: indented, sorted by meaning, ended by a line feed."""
+    data: dict[str, Any] = {"format": FORMAT}
+    for key in _KEYS:
+        value = getattr(backup, key)
+        if isinstance(value, datetime):
+            value = value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        elif isinstance(value, Lsn):
+            value = str(value)
+        data[key] = value
+    data["tablespaces"] = [
+        {
+            "oid": t.oid,
+            "name": t.name,
+            "location": t.location,
+            "tablespace_bytes": t.tablespace_bytes,
+        }
+        for t in backup.tablespaces
+    ]
+    data.update({key: value for key, value in backup.extra.items() if key not in data})
+    return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def read_record(content: bytes) -> BaseBackup:
+    """The backup that a ``backup.json`` describes.
+
+    Raises
+    ------
+    IntegrityError
+        It is not a record of a format that this opskit reads; `kind` tells a damaged one from a newer one.
+    """
+    try:
+        data = json.loads(content)
+        if data["format"] != FORMAT:
+            raise IntegrityError(
+                f"the backup's record is of format {data['format']!r}, this opskit reads {FORMAT}",
+                ErrorKind.UNKNOWN_FORMAT,
+                "Use the opskit that wrote it, or a newer one.",
+            )
+        values: dict[str, Any] = {key: data[key] for key in _KEYS}
+        values["kind"] = BackupKind(values["kind"])
+        values["trigger"] = Trigger(values["trigger"])
+        for key in ("started_at", "stopped_at"):
+            values[key] = datetime.fromisoformat(values[key]).astimezone(UTC)
+        for key in ("start_lsn", "stop_lsn"):
+            values[key] = Lsn.parse(values[key])
+        values["tablespaces"] = tuple(Tablespace(**t) for t in data["tablespaces"])
+        extra = {key: value for key, value in data.items() if key not in values and key != "format"}
+        return BaseBackup(**values, extra=extra)
+    except IntegrityError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"the backup's record cannot be read: {type(error).__name__}: {error}",
+            hint="The record is damaged; restore from another backup, and look at the storage under the repository.",
+        ) from error
+
+
+_KEYS = (
+    "name",
+    "cluster",
+    "system_identifier",
+    "postgresql_version",
+    "kind",
+    "trigger",
+    "parent",
+    "started_at",
+    "stopped_at",
+    "start_lsn",
+    "stop_lsn",
+    "timeline",
+    "wal_segment_bytes",
+    "data_checksums",
+    "superuser",
+    "cluster_bytes",
+    "stored_bytes",
+    "volumes",
+    "index_sha256",
+    "manifest_sha256",
+    "note",
+    "opskit_version",
+)

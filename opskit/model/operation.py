@@ -1,0 +1,58 @@
+"""Operations: pieces of work that take long, run in a process of their own, and are watched by others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+
+class OperationKind(StrEnum):
+    """What an operation does."""
+
+    BACKUP = "backup"
+    RESTORE = "restore"
+    DOWNLOAD = "download"
+
+
+class OperationStatus(StrEnum):
+    """How an operation stands. `DIED` is never written: it is how a dead heartbeat reads."""
+
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DIED = "died"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an operation has come.
+
+    `bytes_expected` is an estimate, and `None` while nothing is known; `bytes_done` may end a little beside it.
+    """
+
+    phase: str
+    bytes_done: int = 0
+    bytes_expected: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One row of the catalog's operations, as read at one moment. Times are aware and in UTC."""
+
+    id: str
+    kind: OperationKind
+    cluster: str
+    status: OperationStatus
+    host: str
+    pid: int
+    actor: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    backup: str | None = None
+    started_at: datetime
+    heartbeat_at: datetime
+    ended_at: datetime | None = None
+    progress: Progress
+    cancel_requested_at: datetime | None = None
+    result: Mapping[str, object] | None = None
+    error: Mapping[str, str] | None = None
