@@ -161,7 +161,9 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
     return Settings(
         repository_url=_resolved_url(_without_password(url, "repository.url"), root, "file:///"),
         catalog_url=_resolved_url(
-            _without_password(catalog.text("url") or "sqlite:///opskit.db", "catalog.url"), root, "sqlite:///"
+            _without_password(catalog.text("url") or "sqlite:///opskit.db", "catalog.url"),
+            root,
+            "sqlite:///",
         ),
         reports_directory=root / Path(reports.text("directory") or "reports").expanduser(),
         clusters={name: _cluster(name, clusters) for name in clusters.data},
@@ -221,8 +223,10 @@ def _resolved_url(url: str, root: Path, scheme: str) -> str:
     path = url.removeprefix(scheme)
     if path == url or not path or path.startswith("/") or path.startswith(":"):
         return url
-    if scheme == "file:///":  # file URLs are absolute by definition: only './' and '../' mark a relative one
-        return url if not path.startswith(".") else f"file://{(root / path).resolve()}"
+    if (
+        scheme == "file:///"
+    ):  # file URLs are absolute by definition: only './' and '../' mark a relative one
+        return url if not path.startswith(".") else (root / path).resolve().as_uri()
     return f"{scheme}{root / path}"
 
 
@@ -247,8 +251,7 @@ class _Table:
                 raise InputError(
                     f"unknown setting '{self._name(key)}'",
                     ErrorKind.UNKNOWN_SETTING,
-                    _nearest(key, known, "Did you mean {}?")
-                    or f"Known here: {', '.join(known)}.",
+                    _nearest(key, known, "Did you mean {}?") or f"Known here: {', '.join(known)}.",
                 )
 
     def _name(self, key: str) -> str:

@@ -47,9 +47,9 @@ class Store(Protocol):
         """
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
-        """The bytes of an object from `start` up to but not including `stop`, in pieces of up to 1 MiB.
+        """The bytes of an object from `start` up to but not including `stop`.
 
-        A piece is valid until the next one is taken.
+        They come in pieces of up to 4 MiB, each a buffer of its own.
 
         Raises
         ------

@@ -1,0 +1,171 @@
+"""What SQL tells about a running cluster, and the lock that keeps two backups of it apart."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from opskit.errors import ConflictError, ErrorKind
+from opskit.postgres.connection import Connection
+
+# "opskit" in ASCII, and 1 for the backup lock: one number for every version of opskit that is to exclude another
+BACKUP_LOCK = 0x6F70736B69740001
+
+# Recovery refuses to start with less than the primary had (manual, "Hot Standby", administrator's overview).
+RECOVERY_SETTINGS = (
+    "max_connections",
+    "max_worker_processes",
+    "max_wal_senders",
+    "max_prepared_transactions",
+    "max_locks_per_transaction",
+)
+# Settings that change what queries answer or what the copy can load; shown in the copy's configuration as comments.
+_NOTED_SETTINGS = (
+    "shared_preload_libraries",
+    "session_preload_libraries",
+    "default_text_search_config",
+    "DateStyle",
+    "IntervalStyle",
+    "TimeZone",
+    "lc_monetary",
+    "lc_numeric",
+    "lc_time",
+    "bytea_output",
+    "xmloption",
+)
+_UNDER_CONTROL = ("data_checksums", "wal_segment_size", "block_size")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """A database's name and size; the size is `None` where the role may not know it."""
+
+    name: str
+    database_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFacts:
+    """A running cluster as SQL shows it. Sizes are in bytes.
+
+    `superuser` is the role that a restored copy is best opened with: the connecting role if it may do everything, else
+    the one that initialised the cluster.
+    """
+
+    system_identifier: str
+    postgresql_version: str
+    build: str
+    in_recovery: bool
+    data_checksums: bool
+    wal_segment_bytes: int
+    superuser: str
+    databases: tuple[Database, ...]
+    tablespace_names: Mapping[int, str]
+    recovery_settings: Mapping[str, str]
+    noted_settings: Mapping[str, str]
+    walsenders: tuple[int, int]
+    slots: tuple[int, int]
+
+    @property
+    def major(self) -> int:
+        """The major version of PostgreSQL."""
+        return int(self.postgresql_version.split(".")[0])
+
+
+def probe(connection: Connection) -> ClusterFacts:
+    """Ask the cluster; needs no right beyond connecting.
+
+    `walsenders` and `slots` are (used, allowed).
+
+    Raises
+    ------
+    ServerError
+        The server refused or went away.
+    """
+    settings = dict(
+        connection.rows(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)",
+            [*RECOVERY_SETTINGS, *_NOTED_SETTINGS, *_UNDER_CONTROL, "max_replication_slots"],
+        )
+    )
+    version = connection.sql.info.server_version
+    databases = connection.rows(
+        "SELECT datname, CASE WHEN has_database_privilege(oid, 'CONNECT')"
+        " OR pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_database_size(oid) END"
+        " FROM pg_database WHERE datallowconn ORDER BY datname"
+    )
+    return ClusterFacts(
+        system_identifier=str(
+            connection.value("SELECT system_identifier FROM pg_control_system()")
+        ),
+        postgresql_version=f"{version // 10_000}.{version % 10_000}",
+        build=connection.value("SELECT version()"),
+        in_recovery=connection.value("SELECT pg_is_in_recovery()"),
+        data_checksums=settings["data_checksums"] == "on",
+        wal_segment_bytes=int(settings["wal_segment_size"]),
+        superuser=_superuser(connection),
+        databases=tuple(Database(name=name, database_bytes=size) for name, size in databases),
+        tablespace_names=dict(
+            connection.rows(
+                "SELECT oid::bigint, spcname FROM pg_tablespace"
+                " WHERE spcname NOT IN ('pg_default', 'pg_global')"
+            )
+        ),
+        recovery_settings={name: settings[name] for name in RECOVERY_SETTINGS},
+        noted_settings={name: settings[name] for name in _NOTED_SETTINGS if settings.get(name)},
+        walsenders=(
+            connection.value("SELECT count(*) FROM pg_stat_replication"),
+            int(settings["max_wal_senders"]),
+        ),
+        slots=(
+            connection.value("SELECT count(*) FROM pg_replication_slots"),
+            int(settings["max_replication_slots"]),
+        ),
+    )
+
+
+def server_time(connection: Connection) -> datetime:
+    """The server's clock, in UTC: commits are stamped by it, so backups are too."""
+    value: datetime = connection.value("SELECT clock_timestamp()")
+    return value.astimezone(UTC)
+
+
+def lock_for_backup(connection: Connection) -> None:
+    """Take the cluster's backup lock; it is held until the connection ends, however that happens.
+
+    Advisory locks are kept per database: the temporary slot's name, which is kept per cluster, closes what is left open.
+
+    Raises
+    ------
+    ConflictError
+        Another session holds it; the message says since when and from where.
+    """
+    if connection.value("SELECT pg_try_advisory_lock(%s)", BACKUP_LOCK):
+        return
+    raise backup_running(connection)
+
+
+def backup_running(connection: Connection) -> ConflictError:
+    """The error that says who else takes a backup of the cluster."""
+    holder = connection.rows(
+        "SELECT a.backend_start, coalesce(host(a.client_addr), 'the server''s own host')"
+        " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32 | l.objid::bigint) = %s",
+        BACKUP_LOCK,
+    )
+    since = ""
+    if holder and holder[0][0] is not None:
+        started: datetime = holder[0][0]
+        since = f", since {started.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC from {holder[0][1]}"
+    return ConflictError(
+        f"another backup of this cluster is running{since}",
+        ErrorKind.BACKUP_RUNNING,
+        "Wait until it has ended, or cancel it.",
+    )
+
+
+def _superuser(connection: Connection) -> str:
+    name: str | None = connection.value(
+        "SELECT rolname FROM pg_roles WHERE rolsuper AND rolcanlogin"
+        " ORDER BY rolname = current_user DESC, oid LIMIT 1"
+    )
+    return name or "postgres"

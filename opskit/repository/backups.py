@@ -1,0 +1,290 @@
+"""The repository: which clusters and backups it holds, and how a new backup comes to exist.
+
+What must stay true after every instruction: a record is put after everything that it refers to is durable, so a backup
+that is listed is whole; whatever has no record is no backup.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError, OpskitError
+from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_record, write_record
+from opskit.repository.archive import Archive
+from opskit.repository.index import compress, decompress, read_index, write_index
+from opskit.repository.volumes import Volume, VolumeWriter
+from opskit.store import Store
+
+FORMAT = 1
+_READERS = 8
+_ABANDONED_AFTER = timedelta(days=1)
+_LOOKED_AT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What lies below a cluster: its backups, newest first; folders without a record; and records that are damaged."""
+
+    backups: tuple[BaseBackup, ...]
+    incomplete: tuple[str, ...]
+    damaged: dict[str, OpskitError]
+
+
+class Repository:
+    """The backups in a store. Reading makes nothing; the first write makes ``repository.json``."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.url = store.url
+
+    def clusters(self) -> list[str]:
+        """The names of the clusters that have something here, sorted."""
+        return [name for name in self._store.list().folders if not name.startswith(".")]
+
+    def claim_cluster(self, cluster: str, system_identifier: str, major: int) -> None:
+        """Make sure that `cluster` is this system identifier's name here; to be called before every write.
+
+        Raises
+        ------
+        ConflictError
+            The name belongs to another cluster, or to the same one at another major version.
+        IntegrityError
+            The repository is of a format that this opskit does not write.
+        """
+        mark = {"format": FORMAT, "id": str(uuid.uuid4()), "created_at": _now()}
+        self._agree("repository.json", mark)
+        kept = self._agree(
+            f"{cluster}/cluster.json",
+            {"format": FORMAT, "system_identifier": system_identifier, "postgresql_major": major},
+        )
+        if (kept["system_identifier"], kept["postgresql_major"]) != (system_identifier, major):
+            raise ConflictError(
+                f"the name {cluster!r} belongs to system identifier {kept['system_identifier']}"
+                f" (PostgreSQL {kept['postgresql_major']}) in this repository, the server is {system_identifier}"
+                f" (PostgreSQL {major})",
+                ErrorKind.NAME_TAKEN,
+                "Configure the server under another name, or another repository.",
+            )
+
+    def survey(self, cluster: str) -> Survey:
+        """Everything that lies below `cluster`; a cluster without backups gives an empty survey.
+
+        Raises
+        ------
+        StoreError
+            The storage failed.
+        """
+        names = [
+            name
+            for folder in self._store.list(f"{cluster}/backups").folders
+            if is_backup_name(name := folder.rpartition("/")[2])
+        ]
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as readers:
+            found = dict(
+                zip(
+                    names,
+                    readers.map(lambda n: self._record_or_error(cluster, n), names),
+                    strict=True,
+                )
+            )
+        records = [record for record in found.values() if isinstance(record, BaseBackup)]
+        return Survey(
+            tuple(sorted(records, key=lambda backup: backup.name, reverse=True)),
+            tuple(name for name in names if found[name] is None),
+            {name: error for name, error in found.items() if isinstance(error, OpskitError)},
+        )
+
+    def backups(self, cluster: str) -> list[BaseBackup]:
+        """The complete backups of `cluster`, newest first."""
+        return list(self.survey(cluster).backups)
+
+    def backup(self, cluster: str, name: str = "latest") -> BaseBackup:
+        """One complete backup by its name, or the newest one.
+
+        Raises
+        ------
+        NotFoundError
+            There is none of that name, or none at all.
+        IntegrityError
+            Its record is damaged.
+        """
+        if name != "latest":
+            with suppress(NotFoundError):
+                if is_backup_name(name):
+                    return self._record(cluster, name)
+            raise NotFoundError(
+                f"cluster {cluster!r} has no backup {name!r}",
+                ErrorKind.BACKUP_NOT_FOUND,
+                f"List them with 'opskit backups {cluster}'.",
+            )
+        backups = self.backups(cluster)
+        if not backups:
+            raise NotFoundError(
+                f"cluster {cluster!r} has no backup in {self.url}",
+                ErrorKind.BACKUP_NOT_FOUND,
+                f"Make one with 'opskit backup {cluster}'.",
+            )
+        return backups[0]
+
+    def volumes(self, backup: BaseBackup) -> list[Volume]:
+        """The volumes of a backup, in order, after their index agreed with the record.
+
+        Raises
+        ------
+        IntegrityError
+            The index is missing, damaged, or not the one that the record names.
+        """
+        content = self._promised(backup, "index.json.zst", backup.index_sha256)
+        return read_index(content)
+
+    def manifest(self, backup: BaseBackup) -> bytes:
+        """PostgreSQL's manifest of a backup, as the server sent it; errors as `volumes`."""
+        return decompress(self._promised(backup, "backup_manifest.zst", backup.manifest_sha256))
+
+    def archive(self, backup: BaseBackup) -> Archive:
+        """The archive of a backup; errors as `volumes`."""
+        return Archive(self._store, _folder(backup.cluster, backup.name), self.volumes(backup))
+
+    def volume_pieces(self, backup: BaseBackup, volume: Volume) -> Iterable[memoryview]:
+        """The stored bytes of a volume; errors as `Store.get`. They are not compared with a checksum."""
+        return self._store.get(
+            f"{_folder(backup.cluster, backup.name)}/{volume.name}", 0, volume.stored_bytes
+        )
+
+    def new_backup(self, cluster: str, started_at: datetime) -> "BackupWriter":
+        """Begin a backup that started then; it is named by the first second from then on that is free.
+
+        What killed backups left more than a day ago is removed first, as far as it is among the newest 50.
+        """
+        folders = self._store.list(f"{cluster}/backups").folders
+        self._remove_abandoned(folders[-_LOOKED_AT:], started_at)
+        while f"{cluster}/backups/{(name := backup_name(started_at))}" in folders:
+            started_at += timedelta(seconds=1)
+        return BackupWriter(self._store, cluster, name)
+
+    def writable(self) -> None:
+        """Put something and remove it again.
+
+        Raises
+        ------
+        StoreError
+            The repository cannot be written.
+        """
+        name = f"probe-{uuid.uuid4().hex}"
+        self._store.put(name, [b"opskit"])
+        self._store.delete(name)
+
+    def _remove_abandoned(self, folders: tuple[str, ...], now: datetime) -> None:
+        for folder in folders:
+            objects = self._store.list(folder).objects
+            names = {stat.name.rpartition("/")[2] for stat in objects}
+            if "backup.json" not in names and all(
+                stat.modified_at < now - _ABANDONED_AFTER for stat in objects
+            ):
+                for stat in objects:
+                    self._store.delete(stat.name)
+
+    def _record_or_error(self, cluster: str, name: str) -> BaseBackup | OpskitError | None:
+        try:
+            return self._record(cluster, name)
+        except NotFoundError:
+            return None
+        except IntegrityError as error:
+            return error
+
+    def _record(self, cluster: str, name: str) -> BaseBackup:
+        backup = read_record(self._content(f"{_folder(cluster, name)}/backup.json"))
+        if (backup.cluster, backup.name) != (cluster, name):
+            raise IntegrityError(
+                f"the record of {cluster!r} {name!r} says it is {backup.cluster!r} {backup.name!r}",
+                hint="A folder was moved or copied by hand; put it back where its record says.",
+            )
+        return backup
+
+    def _promised(self, backup: BaseBackup, name: str, sha256: str) -> bytes:
+        path = f"{_folder(backup.cluster, backup.name)}/{name}"
+        try:
+            content = self._content(path)
+        except NotFoundError:
+            raise IntegrityError(
+                f"the backup's {name} is missing",
+                ErrorKind.INCOMPLETE,
+                "Restore from another backup.",
+            ) from None
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise IntegrityError(
+                f"{path!r} differs from the SHA-256 in the backup's record",
+                hint="Restore from another backup, and look at the storage under the repository.",
+            )
+        return content
+
+    def _content(self, name: str) -> bytes:
+        return b"".join(self._store.get(name))
+
+    def _agree(self, name: str, content: dict[str, object]) -> dict[str, object]:
+        """The JSON object `name`, made from `content` if it is not there yet."""
+        try:
+            kept: dict[str, object] = json.loads(self._content(name))
+        except NotFoundError:
+            with suppress(ConflictError):
+                self._store.put(name, [(json.dumps(content, indent=2) + "\n").encode()])
+            kept = json.loads(self._content(name))
+        except ValueError:
+            raise IntegrityError(f"{name!r} in {self.url} is not valid JSON") from None
+        if kept.get("format") != FORMAT:
+            raise IntegrityError(
+                f"{name!r} in {self.url} is of format {kept.get('format')!r}, this opskit writes {FORMAT}",
+                ErrorKind.UNKNOWN_FORMAT,
+                "Use the opskit that wrote it, or a newer one.",
+            )
+        return kept
+
+
+class BackupWriter:
+    """A backup that is being written: volumes first, the record last. Ends with `commit` or `discard`."""
+
+    def __init__(self, store: Store, cluster: str, name: str) -> None:
+        self.name = name
+        self._store = store
+        self._folder = _folder(cluster, name)
+        self.volumes = VolumeWriter(
+            lambda volume, chunks: store.put(f"{self._folder}/{volume}", chunks)
+        )
+        self._put: list[str] = []
+
+    def put_manifest(self, manifest: bytes) -> str:
+        """Keep the server's manifest; the SHA-256 of what is stored."""
+        return self._keep("backup_manifest.zst", compress(manifest))
+
+    def put_index(self, volumes: list[Volume]) -> str:
+        """Keep the index; the SHA-256 of what is stored."""
+        return self._keep("index.json.zst", write_index(volumes))
+
+    def commit(self, backup: BaseBackup) -> None:
+        """Put the record: from here on the backup exists."""
+        self._store.put(f"{self._folder}/backup.json", [write_record(backup)])
+
+    def discard(self) -> None:
+        """Stop all work and remove what has been stored, as far as the store allows."""
+        stored = self.volumes.abort()
+        for name in [*self._put, *stored]:
+            with suppress(OpskitError):
+                self._store.delete(f"{self._folder}/{name}")
+
+    def _keep(self, name: str, content: bytes) -> str:
+        self._store.put(f"{self._folder}/{name}", [content])
+        self._put.append(name)
+        return hashlib.sha256(content).hexdigest()
+
+
+def _folder(cluster: str, name: str) -> str:
+    return f"{cluster}/backups/{name}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

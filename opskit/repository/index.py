@@ -1,0 +1,77 @@
+"""``index.json.zst``: which volumes a backup has, and which members each of them holds."""
+
+import json
+from collections.abc import Sequence
+
+import zstandard
+
+from opskit.errors import ErrorKind, IntegrityError
+from opskit.repository.volumes import Member, Volume
+
+_FORMAT = 1
+_KEYS = ("name", "stored_bytes", "tar_bytes", "sha256")
+
+
+def write_index(volumes: Sequence[Volume]) -> bytes:
+    """The compressed index of `volumes`."""
+    data = {
+        "format": _FORMAT,
+        "volumes": [
+            {
+                **{key: getattr(volume, key) for key in _KEYS},
+                "frames": volume.frames,
+                "members": [(m.name, m.offset, m.size) for m in volume.members],
+            }
+            for volume in volumes
+        ],
+    }
+    # A name that is no UTF-8 is carried as lone surrogates, which ASCII JSON can escape.
+    return compress(json.dumps(data, separators=(",", ":"), ensure_ascii=True).encode())
+
+
+def read_index(content: bytes) -> list[Volume]:
+    """The volumes that a compressed index describes.
+
+    Raises
+    ------
+    IntegrityError
+        It is damaged or of a format that this opskit does not read.
+    """
+    try:
+        data = json.loads(decompress(content))
+        if data["format"] != _FORMAT:
+            raise IntegrityError(
+                f"the backup's index is of format {data['format']!r}, this opskit reads {_FORMAT}",
+                ErrorKind.UNKNOWN_FORMAT,
+                "Use the opskit that wrote it, or a newer one.",
+            )
+        return [
+            Volume(
+                **{key: item[key] for key in _KEYS},
+                frames=tuple(item["frames"]),
+                members=tuple(Member(m[0], m[1], m[2]) for m in item["members"]),
+            )
+            for item in data["volumes"]
+        ]
+    except IntegrityError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"the backup's index cannot be read: {type(error).__name__}: {error}",
+            ErrorKind.TRUNCATED,
+        ) from None
+
+
+def compress(content: bytes) -> bytes:
+    """One zstd frame with its size and checksum."""
+    compressed: bytes = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(content)
+    return compressed
+
+
+def decompress(content: bytes) -> bytes:
+    """The content of one zstd frame that names its size; `ValueError` when it is damaged."""
+    try:
+        decompressed: bytes = zstandard.ZstdDecompressor().decompress(content)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+    return decompressed

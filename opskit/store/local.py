@@ -1,0 +1,172 @@
+"""A store in a local directory, durable against a crash of the machine at any instruction.
+
+obstore reads and lists; `put` is ours, because obstore's own neither syncs the file nor its folder: a name would be
+visible before its bytes are safe.
+"""
+
+import errno
+import fcntl
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from obstore import store as obstore_stores
+
+from opskit.errors import ErrorKind, NotFoundError, StoreError
+from opskit.store._objects import ObstoreReader, check_name, translated
+from opskit.store._port import Listing
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_UNFINISHED = ".unfinished"
+_STALE_SECONDS = 3600
+_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+class LocalStore(ObstoreReader):
+    """Objects as files below `directory`, readable by their owner alone (modes 0600 and 0700).
+
+    The directory is made by the first `put`. Bytes are written below ``.unfinished``, synced, linked to their name,
+    and the folder is synced; what a killed process left there is removed by a later one.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        self._opened: ObjectStore | None = None
+        super().__init__(self.directory.as_uri())
+
+    def _objects(self) -> "ObjectStore":
+        if self._opened is None:
+            if not self.directory.is_dir():
+                raise FileNotFoundError
+            self._opened = obstore_stores.LocalStore(self.directory)
+        return self._opened
+
+    def put(self, name: str, chunks: Iterable[bytes | memoryview], *, replace: bool = False) -> int:
+        """See `Store.put`."""
+        target = self.directory / check_name(name)
+        temporary = self.directory / _UNFINISHED / secrets.token_hex(12)
+        try:
+            with translated(name, self.url):
+                _make_folder(temporary.parent)
+                _remove_stale(temporary.parent)
+                try:
+                    written = _write_synced(temporary, chunks)
+                    _make_folder(target.parent)
+                    _publish(temporary, target, replace=replace)
+                finally:
+                    temporary.unlink(missing_ok=True)
+                _sync_folder(target.parent)
+                return written
+        except OSError as error:
+            raise self._failed(error, name) from error
+
+    def list(self, prefix: str = "") -> Listing:
+        """See `Store.list`."""
+        try:
+            return super().list(prefix)
+        except NotFoundError:
+            return Listing((), ())
+
+    def delete(self, name: str) -> None:
+        """See `Store.delete`. A folder that becomes empty goes too."""
+        path = self.directory / check_name(name)
+        try:
+            with translated(name, self.url):
+                path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    _sync_folder(path.parent)
+                for folder in path.parents:
+                    if folder == self.directory:
+                        break
+                    folder.rmdir()
+                    _sync_folder(folder.parent)
+        except NotFoundError:
+            return
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise self._failed(error, name) from error
+
+    def _failed(self, error: OSError, name: str) -> StoreError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return StoreError(
+                f"{self.url} is full: {error.strerror} at {name!r}",
+                ErrorKind.STORE_FULL,
+                "Free some space there or choose a larger place; what was half written has been removed.",
+            )
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            return StoreError(
+                f"{self.url} is not writable: {error.strerror}",
+                ErrorKind.STORE_NOT_WRITABLE,
+                "Give the account that runs opskit the right to write there.",
+            )
+        return StoreError(
+            f"{self.url} failed at {name!r}: {error.strerror}", ErrorKind.STORE_FAILED
+        )
+
+
+def _write_synced(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
+    """Write a new file and force it to the disk; the lock held meanwhile tells others that its writer lives."""
+    written = 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for chunk in chunks:
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            written += len(chunk)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return written
+
+
+def _publish(temporary: Path, target: Path, *, replace: bool) -> None:
+    """Give the finished file its name; without `replace` only if nobody has it, in one step where the disk can."""
+    if replace:
+        temporary.replace(target)
+        return
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS or target.exists():
+            raise
+        temporary.rename(target)  # vfat, some network disks: checked just above, not in one step
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it, durably."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what killed writers left: files that nobody has locked, an hour after their last write."""
+    for path in folder.iterdir():
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime < _STALE_SECONDS:
+                continue
+            descriptor = os.open(path, os.O_WRONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+            finally:
+                os.close(descriptor)
