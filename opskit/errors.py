@@ -19,6 +19,7 @@ process than the one that shows its error.
 
 from collections.abc import Mapping
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -202,3 +203,44 @@ def error_from_dict(data: Mapping[str, str]) -> OpskitError:
     except ValueError:
         kind = ErrorKind.UNEXPECTED
     return cls(data.get("message", ""), kind, data.get("hint", ""))
+
+
+def error_of_exit(exit_code: int, message: str, hint: str) -> OpskitError:
+    """The error that a command printed and ended with, of the class that its exit code stands for."""
+    for cls in _CLASSES.values():
+        if cls.exit_code == exit_code:
+            return cls(message, None, hint)
+    return OpskitError(message, None, hint)
+
+
+def unexpected(error: BaseException) -> OpskitError:
+    """Any other exception as an error that may be shown and kept.
+
+    Its text may hold anything, a password too, so what is told is its class and its place in opskit; only what the
+    system says (`OSError`) is passed on.
+    """
+    told = f"unexpected {type(error).__name__}"
+    place = _place_in_opskit(error)
+    if place:
+        told += f" at {place}"
+    if isinstance(error, OSError) and error.strerror:
+        named = f" {str(error.filename)!r}" if error.filename is not None else ""
+        told += f": {error.strerror.lower()}{named}"
+    return OpskitError(
+        told,
+        ErrorKind.UNEXPECTED,
+        "This is a fault of opskit: run the command again with --debug, and report what it prints to the project.",
+    )
+
+
+def _place_in_opskit(error: BaseException) -> str:
+    """The innermost line of opskit that the exception passed: ``opskit/catalog/_open.py:77``."""
+    root = Path(__file__).parent
+    place = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        file = Path(traceback.tb_frame.f_code.co_filename)
+        if file.is_relative_to(root):
+            place = f"{file.relative_to(root.parent)}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return place
