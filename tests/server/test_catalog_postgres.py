@@ -1,0 +1,119 @@
+"""The catalog's contract on real PostgreSQL servers, and what only a server can do to it."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from opskit.catalog import Catalog
+from opskit.errors import ErrorKind, StoreError
+from opskit.model.operation import OperationStatus, Progress
+from opskit.operations.recorder import recorded
+from opskit.postgres.programs import Programs
+from opskit.postgres.server import LocalServer
+from tests.contract.test_catalog import CatalogSuite, begin
+from tests.servers import ServerFactory
+
+_numbers = count(1)
+
+# The oldest and the newest supported major: the catalog uses nothing that came or went between them.
+pytestmark = pytest.mark.parametrize("programs", [15, 18], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def catalog_server(programs: Programs, base: Path) -> Iterator[LocalServer]:
+    """A server for this module's catalogs."""
+    directory = Path(tempfile.mkdtemp(prefix=f"catalog-{programs.major}-", dir=base))
+    directory.chmod(0o755)
+    factory = ServerFactory(programs, directory, base / "templates")
+    try:
+        yield factory()
+    finally:
+        factory.stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def url(catalog_server: LocalServer) -> str:
+    """A database that nobody has used yet."""
+    database = f"catalog {next(_numbers)}"
+    catalog_server.query(f'CREATE DATABASE "{database}"')
+    return (
+        f"postgresql://focker@/{database.replace(' ', '%20')}"
+        f"?host={catalog_server.socket_directory}&port={catalog_server.port}"
+    )
+
+
+class TestOnPostgresql(CatalogSuite):
+    """The catalog in a PostgreSQL database."""
+
+    @pytest.fixture
+    def url(self, url: str) -> str:
+        """As above, in place of the suite's."""
+        return url
+
+    def test_a_server_that_restarts_does_not_fail_the_operation(
+        self, url: str, catalog_server: LocalServer
+    ) -> None:
+        """Connections that were cut while an operation runs are replaced, and its end is recorded."""
+        catalog = Catalog.open(url)
+        row = begin(catalog)
+        with recorded(
+            catalog, kind=row.kind, cluster="main", parameters={}, actor="tester"
+        ) as recorder:
+            recorder.report(Progress(phase="copy", bytes_done=1))
+            time.sleep(1)
+            catalog_server.query(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND backend_type = 'client backend'"
+            )
+            recorder.report(Progress(phase="copy", bytes_done=2))
+            time.sleep(1)
+        read = catalog.get(recorder.operation_id)
+        assert (read.status, read.progress.bytes_done) == (OperationStatus.COMPLETE, 2)
+        catalog.close()
+
+    def test_other_tables_of_the_database_are_left_alone(
+        self, url: str, catalog_server: LocalServer
+    ) -> None:
+        """A database that Alembic serves for somebody else keeps its own version table."""
+        database = url.partition("@/")[2].partition("?")[0].replace("%20", " ")
+        catalog_server.query("CREATE TABLE alembic_version (version_num text)", database)
+        catalog_server.query("INSERT INTO alembic_version VALUES ('theirs')", database)
+        Catalog.open(url).close()
+        tables = catalog_server.query(
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+            " ORDER BY 1",
+            database,
+        )
+        names = [name for (name,) in tables.rows]
+        assert names == ["alembic_version", "opskit_catalog_version", "opskit_operations"]
+        theirs = catalog_server.query("SELECT version_num FROM alembic_version", database)
+        assert theirs.rows == [("theirs",)]
+
+
+def test_a_refused_login_shows_no_password(
+    catalog_server: LocalServer, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password in the environment that the server refuses appears nowhere in the error."""
+    monkeypatch.setenv("PGPASSWORD", "planted-in-environment")
+    with pytest.raises(StoreError) as raised:
+        Catalog.open(url.replace("focker@", "nobody:planted-in-url@"))
+    told = repr(raised.value) + json.dumps(raised.value.as_dict())
+    assert raised.value.kind is ErrorKind.CATALOG_FAILED
+    assert "nobody" in told
+    assert "planted" not in told
+
+
+def test_a_role_without_rights_is_told_so(catalog_server: LocalServer, url: str) -> None:
+    """A role that may not create tables gets the server's own words."""
+    exists = catalog_server.query("SELECT 1 FROM pg_roles WHERE rolname = 'reader'")
+    if not exists.rows:
+        catalog_server.query("CREATE ROLE reader LOGIN")
+    with pytest.raises(StoreError, match="permission denied"):
+        Catalog.open(url.replace("focker@", "reader@"))
