@@ -80,7 +80,7 @@ def init_cluster(
         environment={"TZ": "UTC"},  # the time zone of the log and of sessions
     )
     if done.exit_code != 0:
-        errors = [line for line in done.output.splitlines() if "error:" in line]
+        errors = [line for line in done.output.splitlines() if "error:" in line or "FATAL:" in line]
         said = errors[0].removeprefix("initdb: error: ") if errors else _last_lines(done.output, 1)
         raise ServerError(
             f"initdb cannot make a cluster in {str(directory)!r}: {said}",
