@@ -56,3 +56,10 @@ class Operation:
     cancel_requested_at: datetime | None = None
     result: Mapping[str, object] | None = None
     error: Mapping[str, str] | None = None
+
+
+def shown_status(operation: Operation) -> str:
+    """How a list of backups names an operation's status: ``complete``, ``running`` or ``failed``."""
+    if operation.status in (OperationStatus.CANCELLED, OperationStatus.DIED):
+        return str(OperationStatus.FAILED)
+    return str(operation.status)

@@ -132,32 +132,43 @@ def server_time(connection: Connection) -> datetime:
 def lock_for_backup(connection: Connection) -> None:
     """Take the cluster's backup lock; it is held until the connection ends, however that happens.
 
-    Advisory locks are kept per database: the temporary slot's name, which is kept per cluster, closes what is left open.
+    Advisory locks are kept per database: the temporary slot's name, which is kept per cluster, closes that gap.
 
     Raises
     ------
     ConflictError
         Another session holds it; the message says since when and from where.
     """
-    if connection.value("SELECT pg_try_advisory_lock(%s)", BACKUP_LOCK):
-        return
-    raise backup_running(connection)
+    if not connection.value("SELECT pg_try_advisory_lock(%s)", BACKUP_LOCK):
+        raise backup_running(connection)
+
+
+def backup_is_running(connection: Connection) -> ConflictError | None:
+    """The error that says who takes a backup of the cluster at this moment; `None` when nobody does."""
+    holders = connection.rows(
+        "SELECT a.backend_start, coalesce(host(a.client_addr), 'its own host')"
+        " FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)"
+        " WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1"
+        " AND (l.classid::bigint << 32 | l.objid::bigint) = %s",
+        BACKUP_LOCK,
+    )
+    if not holders:
+        return None
+    started, where = holders[0]
+    return _running_error(started, where)
 
 
 def backup_running(connection: Connection) -> ConflictError:
-    """The error that says who else takes a backup of the cluster."""
-    holder = connection.rows(
-        "SELECT a.backend_start, coalesce(host(a.client_addr), 'the server''s own host')"
-        " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-        " WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32 | l.objid::bigint) = %s",
-        BACKUP_LOCK,
-    )
-    since = ""
-    if holder and holder[0][0] is not None:
-        started: datetime = holder[0][0]
-        since = f", since {started.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC from {holder[0][1]}"
+    """The error that says that another backup of the cluster is running, and whose, as far as can be seen."""
+    return backup_is_running(connection) or _running_error(None, None)
+
+
+def _running_error(started: datetime | None, where: str | None) -> ConflictError:
+    """The error for a backup that a session from `where` has been taking since `started`, `None` where unknown."""
+    since = f", since {started.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if started else ""
+    source = f" from {where}" if started and where else ""
     return ConflictError(
-        f"another backup of this cluster is running{since}",
+        f"another backup of this cluster is running{since}{source}",
         ErrorKind.BACKUP_RUNNING,
         "Wait until it has ended, or cancel it.",
     )

@@ -4,7 +4,6 @@ Its length is exact before the first byte is read, and any range of it can be re
 """
 
 import hashlib
-import itertools
 from collections.abc import Iterator, Sequence
 
 from opskit.errors import IntegrityError
@@ -57,6 +56,17 @@ class Archive:
         if tail:
             yield memoryview(tail)
 
+    def parts(self) -> Iterator[tuple[int, Iterator[memoryview]]]:
+        """Each volume, and the archive's end, as its offset in the archive and its pieces; errors as `read`.
+
+        For a writer that fills several places of a file at once.
+        """
+        position = 0
+        for volume in self._volumes:
+            yield position, self._volume(volume, 0, volume.stored_bytes)
+            position += volume.stored_bytes
+        yield position, iter([memoryview(END_FRAME)])
+
     def _volume(self, volume: Volume, begin: int, end: int) -> Iterator[memoryview]:
         pieces = self._store.get(f"{self._folder}/{volume.name}", begin, end)
         if begin > 0 or end < volume.stored_bytes:
@@ -75,7 +85,7 @@ def checked(pieces: Iterator[memoryview], volume: Volume, name: str) -> Iterator
     """
     sha256 = hashlib.sha256()
     last: memoryview | None = None
-    for piece in itertools.chain(pieces):
+    for piece in pieces:
         if last is not None:
             yield last
         sha256.update(piece)

@@ -58,15 +58,26 @@ class Repository:
         """
         mark = {"format": FORMAT, "id": str(uuid.uuid4()), "created_at": _now()}
         self._agree("repository.json", mark)
-        kept = self._agree(
+        self._agree(
             f"{cluster}/cluster.json",
             {"format": FORMAT, "system_identifier": system_identifier, "postgresql_major": major},
         )
-        if (kept["system_identifier"], kept["postgresql_major"]) != (system_identifier, major):
+        self.check_claim(cluster, system_identifier, major)
+
+    def check_claim(self, cluster: str, system_identifier: str, major: int) -> None:
+        """As `claim_cluster`, but nothing is written."""
+        try:
+            kept = self._agreement(f"{cluster}/cluster.json")
+        except NotFoundError:
+            return
+        if (kept.get("system_identifier"), kept.get("postgresql_major")) != (
+            system_identifier,
+            major,
+        ):
             raise ConflictError(
-                f"the name {cluster!r} belongs to system identifier {kept['system_identifier']}"
-                f" (PostgreSQL {kept['postgresql_major']}) in this repository, the server is {system_identifier}"
-                f" (PostgreSQL {major})",
+                f"the name {cluster!r} belongs to system identifier {kept.get('system_identifier')}"
+                f" (PostgreSQL {kept.get('postgresql_major')}) in this repository, the server is"
+                f" {system_identifier} (PostgreSQL {major})",
                 ErrorKind.NAME_TAKEN,
                 "Configure the server under another name, or another repository.",
             )
@@ -226,19 +237,25 @@ class Repository:
     def _content(self, name: str) -> bytes:
         return b"".join(self._store.get(name))
 
-    def _agree(self, name: str, content: dict[str, object]) -> dict[str, object]:
-        """The JSON object `name`, made from `content` if it is not there yet."""
+    def _agree(self, name: str, content: dict[str, object]) -> None:
+        """Make the JSON object `name` from `content` if it is not there yet."""
         try:
-            kept: dict[str, object] = json.loads(self._content(name))
+            self._agreement(name)
         except NotFoundError:
             with suppress(ConflictError):
                 self._store.put(name, [(json.dumps(content, indent=2) + "\n").encode()])
-            kept = json.loads(self._content(name))
+
+    def _agreement(self, name: str) -> dict[str, object]:
+        try:
+            kept: dict[str, object] = json.loads(self._content(name))
         except ValueError:
-            raise IntegrityError(f"{name!r} in {self.url} is not valid JSON") from None
+            raise IntegrityError(
+                f"{name!r} in {self.url} is not valid JSON",
+                hint="Put back what was there; docs/format.md says what it holds.",
+            ) from None
         if kept.get("format") != FORMAT:
             raise IntegrityError(
-                f"{name!r} in {self.url} is of format {kept.get('format')!r}, this opskit writes {FORMAT}",
+                f"{name!r} in {self.url} is of format {kept.get('format')!r}, this opskit knows {FORMAT}",
                 ErrorKind.UNKNOWN_FORMAT,
                 "Use the opskit that wrote it, or a newer one.",
             )

@@ -122,6 +122,11 @@ def _postgresql_conf(origin: Origin) -> str:
 data_directory = 'data'                 # taken from where the server is started
 cluster_name = {_quoted(f"copy of {origin.cluster}"[:63])}
 
+# Where it comes from: ask the running copy with SHOW opskit.backup
+opskit.cluster = {_quoted(origin.cluster)}
+opskit.backup = {_quoted(origin.backup)}
+opskit.superuser = {_quoted(origin.superuser)}
+
 # Away from production
 listen_addresses = ''
 unix_socket_permissions = 0700

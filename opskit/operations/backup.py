@@ -1,0 +1,252 @@
+"""Take a base backup of a running cluster into the repository."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.metadata import version
+
+from opskit.config import Checkpoint, ClusterSettings
+from opskit.errors import ErrorKind, ServerError
+from opskit.model.backup import BackupKind, BaseBackup, Tablespace, Trigger, check_note
+from opskit.model.manifest import check_received, read_manifest
+from opskit.model.operation import Progress
+from opskit.operations.monitor import Monitor
+from opskit.postgres.connection import Connection, connect
+from opskit.postgres.facts import (
+    ClusterFacts,
+    backup_running,
+    lock_for_backup,
+    probe,
+    server_time,
+)
+from opskit.postgres.replication import (
+    ArchiveStarted,
+    BackupEnded,
+    BackupEvent,
+    BackupStarted,
+    ManifestStarted,
+    ReplicationConnection,
+)
+from opskit.repository import BackupWriter, Repository
+from opskit.repository.snapshot import SnapshotWriter
+from opskit.repository.startup import Origin, startup_files
+
+SLOT = "opskit_backup"
+_REPORT_EVERY_BYTES = 4 << 20
+_MANIFEST_IN_MEMORY_BYTES = 16 << 20
+
+
+def create_backup(
+    cluster: ClusterSettings,
+    repository: Repository,
+    *,
+    trigger: Trigger,
+    note: str,
+    monitor: Monitor,
+    named: Callable[[str], None] = lambda name: None,
+) -> BaseBackup:
+    """Take a full base backup; when this returns, it is durable and listed.
+
+    One backup of a cluster runs at a time, across hosts: an advisory lock and a temporary slot of a fixed name see to
+    it, and both go with the connections. Backup times are the server's clock, since its commits are stamped by it.
+
+    Parameters
+    ----------
+    named
+        Called once with the backup's name, before any byte of it is stored.
+
+    Raises
+    ------
+    InputError
+        The note or the conninfo cannot be used.
+    ConflictError
+        Another backup of the cluster is running, or its name here belongs to another cluster.
+    ServerError, StoreError
+        The server or the storage refused or failed.
+    IntegrityError
+        What arrived differs from the server's manifest.
+    Cancelled
+        The monitor asked for the end.
+
+    Effects
+    -------
+    Nothing is listed unless this returns; what was stored before a failure is removed again.
+    """
+    check_note(note)
+    monitor.report(Progress(phase="connecting"))
+    with ExitStack() as stack:
+        connection = connect(cluster.conninfo)
+        stack.callback(connection.close)
+        facts = probe(connection)
+        lock_for_backup(connection)
+        repository.claim_cluster(cluster.name, facts.system_identifier, facts.major)
+        stack.enter_context(_slot(connection, facts, monitor))
+        stream = stack.enter_context(ReplicationConnection(connection.parameters, monitor.check))
+        writer = repository.new_backup(cluster.name, server_time(connection))
+        taking = _Taking(cluster, connection, facts, writer, monitor)
+        try:
+            named(writer.name)
+            monitor.report(Progress(phase="waiting for the checkpoint"))
+            label = f"opskit {cluster.name} {writer.name}"
+            fast = cluster.checkpoint is Checkpoint.FAST
+            taking.receive(stream.base_backup(label, fast_checkpoint=fast))
+            backup = taking.finish(trigger, note)
+            monitor.check()
+            writer.commit(backup)
+        except BaseException:
+            stream.close()
+            writer.discard()
+            raise
+    return backup
+
+
+def _slot(connection: Connection, facts: ClusterFacts, monitor: Monitor) -> ReplicationConnection:
+    """A connection that holds a temporary slot, so that the server keeps the WAL that the backup needs."""
+    holder = ReplicationConnection(connection.parameters, monitor.check)
+    try:
+        if holder.identify_system().system_identifier != facts.system_identifier:
+            raise ServerError(
+                "the replication connection reached another cluster than the SQL connection",
+                ErrorKind.SERVER_REFUSED,
+                "Name a single host in conninfo.",
+            )
+        try:
+            holder.create_temporary_slot(SLOT)
+        except ServerError as error:
+            if error.kind is ErrorKind.BACKUP_RUNNING:
+                raise backup_running(connection) from None
+            raise
+    except BaseException:
+        holder.close()
+        raise
+    return holder
+
+
+class _Taking:
+    """One backup while its stream is received."""
+
+    def __init__(
+        self,
+        cluster: ClusterSettings,
+        connection: Connection,
+        facts: ClusterFacts,
+        writer: BackupWriter,
+        monitor: Monitor,
+    ) -> None:
+        self._cluster = cluster
+        self._connection = connection
+        self._facts = facts
+        self._writer = writer
+        self._monitor = monitor
+        self._started_at = server_time(connection)
+        self._start: BackupStarted | None = None
+        self._end: BackupEnded | None = None
+        self._snapshot: SnapshotWriter | None = None
+        self._manifest = b""
+
+    def receive(self, events: Iterator[BackupEvent]) -> None:
+        """Bring the stream into volumes."""
+        manifest = tempfile.SpooledTemporaryFile(_MANIFEST_IN_MEMORY_BYTES)  # noqa: SIM115
+        with manifest:
+            in_manifest = False
+            done, expected, reported = 0, None, 0
+            for event in events:
+                if isinstance(event, memoryview):
+                    if in_manifest:
+                        manifest.write(event)
+                        continue
+                    self._archives.feed(event)
+                    done += len(event)
+                    if done - reported >= _REPORT_EVERY_BYTES:
+                        reported = done
+                        self._monitor.check()
+                        self._monitor.report(
+                            Progress(phase="copying", bytes_done=done, bytes_expected=expected)
+                        )
+                elif isinstance(event, BackupStarted):
+                    expected = sum(size for _, _, size in event.archives)
+                    self._begin(event)
+                elif isinstance(event, ArchiveStarted):
+                    oid = event.name.removesuffix(".tar")
+                    self._archives.start_archive(int(oid) if oid.isdigit() else None)
+                elif isinstance(event, ManifestStarted):
+                    in_manifest = True
+                else:
+                    self._end = event
+            manifest.seek(0)
+            self._manifest = manifest.read()
+            self._monitor.report(Progress(phase="storing", bytes_done=done, bytes_expected=done))
+
+    def finish(self, trigger: Trigger, note: str) -> BaseBackup:
+        """Hold what came against the manifest, wait until all is stored, and describe it."""
+        assert self._start is not None and self._end is not None
+        check_received(read_manifest(self._manifest), self._archives.files)
+        self._archives.finish(self._manifest)
+        volumes = self._writer.volumes.finish()
+        manifest_sha256 = self._writer.put_manifest(self._manifest)
+        index_sha256 = self._writer.put_index(volumes)
+        content = self._archives.content_bytes
+        names = self._facts.tablespace_names
+        return BaseBackup(
+            name=self._writer.name,
+            cluster=self._cluster.name,
+            system_identifier=self._facts.system_identifier,
+            postgresql_version=self._facts.postgresql_version,
+            kind=BackupKind.FULL,
+            trigger=trigger,
+            parent=None,
+            started_at=self._started_at,
+            stopped_at=server_time(self._connection),
+            start_lsn=self._start.start_lsn,
+            stop_lsn=self._end.stop_lsn,
+            timeline=self._start.timeline,
+            wal_segment_bytes=self._facts.wal_segment_bytes,
+            data_checksums=self._facts.data_checksums,
+            superuser=self._facts.superuser,
+            tablespaces=tuple(
+                Tablespace(
+                    oid=oid,
+                    name=names.get(oid, str(oid)),
+                    location=location,
+                    tablespace_bytes=content.get(oid, 0),
+                )
+                for oid, location, _ in self._start.archives
+                if oid is not None
+            ),
+            cluster_bytes=sum(content.values()),
+            stored_bytes=sum(volume.stored_bytes for volume in volumes),
+            volumes=len(volumes),
+            index_sha256=index_sha256,
+            manifest_sha256=manifest_sha256,
+            note=note,
+            opskit_version=version("opskit"),
+        )
+
+    @property
+    def _archives(self) -> SnapshotWriter:
+        assert self._snapshot is not None
+        return self._snapshot
+
+    def _begin(self, start: BackupStarted) -> None:
+        facts = self._facts
+        self._start = start
+        origin = Origin(
+            backup=self._writer.name,
+            cluster=self._cluster.name,
+            system_identifier=facts.system_identifier,
+            postgresql_version=facts.postgresql_version,
+            build=facts.build,
+            superuser=facts.superuser,
+            started_at=self._started_at,
+            start_lsn=start.start_lsn,
+            timeline=start.timeline,
+            recovery_settings=facts.recovery_settings,
+            noted_settings=facts.noted_settings,
+        )
+        self._snapshot = SnapshotWriter(
+            self._writer.volumes,
+            self._writer.name,
+            own_files=startup_files(origin),
+            tablespaces=tuple(oid for oid, _, _ in start.archives if oid is not None),
+            made_at=self._started_at,
+        )

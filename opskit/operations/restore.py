@@ -1,0 +1,297 @@
+"""Put a backup's files back: as the archive unpacks, or as a plain data directory."""
+
+import ctypes
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+
+from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, StoreError
+from opskit.model.backup import BaseBackup
+from opskit.model.operation import Progress
+from opskit.operations.monitor import Monitor
+from opskit.repository import Repository
+from opskit.repository.extract import Placement, extract
+from opskit.repository.snapshot import AUTO_CONF, AUTO_CONF_ASIDE, backup_folder
+
+CONTROL_FILE = "global/pg_control"
+_UNFINISHED = ".unfinished"
+
+
+class Layout(StrEnum):
+    """How a restore lays the files out: as the downloaded archive does, or as the server had them."""
+
+    ARCHIVE = "archive"
+    DATA_DIRECTORY = "data-directory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestorePlan:
+    """What a restore is going to do. `folders` are those that it fills; sizes in bytes."""
+
+    backup: BaseBackup
+    directory: Path
+    layout: Layout
+    tablespaces: Mapping[int, Path]
+    data_directory: Path
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The target, and the places of the tablespaces outside of it."""
+        outside = self.tablespaces.values() if self.layout is Layout.DATA_DIRECTORY else ()
+        return (self.directory, *outside)
+
+
+def plan_restore(
+    backup: BaseBackup,
+    directory: Path,
+    *,
+    layout: Layout = Layout.ARCHIVE,
+    tablespaces: Mapping[int, Path] | None = None,
+) -> RestorePlan:
+    """What `execute_restore` would do; nothing is touched.
+
+    Parameters
+    ----------
+    tablespaces
+        For the layout ``data-directory``: places by oid; the others go where the server had them.
+
+    Raises
+    ------
+    InputError
+        A tablespace that the backup does not have, a relative place, or places with the layout ``archive``.
+    ConflictError
+        The directory or a tablespace's place holds something.
+    """
+    given = dict(tablespaces or {})
+    directory = directory.absolute()
+    if layout is Layout.ARCHIVE:
+        if given:
+            raise InputError(
+                "the layout 'archive' keeps tablespaces inside the snapshot, expected no places for them",
+                hint="Use the layout 'data-directory', or leave the places out.",
+            )
+        plan = RestorePlan(
+            backup=backup,
+            directory=directory,
+            layout=layout,
+            tablespaces={
+                t.oid: directory / "snapshot/tablespaces" / str(t.oid) for t in backup.tablespaces
+            },
+            data_directory=directory / "snapshot" / "data",
+        )
+    else:
+        known = {t.oid: Path(t.location) for t in backup.tablespaces}
+        for oid, place in given.items():
+            if oid not in known or not place.is_absolute():
+                raise InputError(
+                    f"tablespace {oid} at {str(place)!r}: expected one of"
+                    f" {', '.join(map(str, known)) or 'none'} at an absolute path",
+                    hint=f"See them with 'opskit show {backup.cluster} {backup.name}'.",
+                )
+        plan = RestorePlan(
+            backup=backup,
+            directory=directory,
+            layout=layout,
+            tablespaces={
+                # A tablespace in place (manual, allow_in_place_tablespaces) has a relative location.
+                oid: given.get(oid, place if place.is_absolute() else directory / place)
+                for oid, place in known.items()
+            },
+            data_directory=directory,
+        )
+    for folder in plan.folders:
+        _check_empty(folder)
+    return plan
+
+
+def execute_restore(
+    plan: RestorePlan, repository: Repository, monitor: Monitor, *, owner: tuple[int, int] | None
+) -> None:
+    """Write the files of a plan, durably.
+
+    The server cannot be started from what is half restored: ``pg_control`` gets its name last, when everything else
+    is on the disk and agrees with the backup's checksums.
+
+    Parameters
+    ----------
+    owner
+        (uid, gid) that the files are given to; `None` for the running user.
+
+    Raises
+    ------
+    ConflictError
+        A target has come to hold something since the plan.
+    IntegrityError
+        The backup is damaged.
+    StoreError
+        The target cannot be written or is full.
+    Cancelled
+        The monitor asked for the end.
+
+    Effects
+    -------
+    Writes only into the plan's folders. After a failure they are as they were.
+    """
+    volumes = repository.volumes(plan.backup)
+    expected = sum(volume.tar_bytes for volume in volumes)
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        monitor.report(Progress(phase="restoring", bytes_done=done, bytes_expected=expected))
+
+    made = [folder for folder in plan.folders if not folder.exists()]
+    placement = Placement(path=_placed(plan), link=_linked(plan), owner=owner)
+    try:
+        for folder in plan.folders:
+            _check_empty(folder)
+            _prepare(folder, owner)
+        extract(
+            volumes,
+            lambda volume: iter(repository.volume_pieces(plan.backup, volume)),
+            placement,
+            advance=advance,
+            check=monitor.check,
+        )
+        monitor.report(Progress(phase="syncing", bytes_done=done, bytes_expected=expected))
+        for folder in plan.folders:
+            _sync_file_system(folder)
+        monitor.check()
+        _publish_control_file(plan)
+    except BaseException:
+        for folder in plan.folders:
+            _empty(folder, remove=folder in made)
+        raise
+
+
+def _placed(plan: RestorePlan) -> Callable[[str], Path | None]:
+    """Where each member goes, by its name in the archive."""
+    root = backup_folder(plan.backup.name) + "/"
+    control = f"{root}snapshot/data/{CONTROL_FILE}"
+    data, aside = f"{root}snapshot/data", f"{root}snapshot/conf/{AUTO_CONF_ASIDE}"
+    spaces = f"{root}snapshot/tablespaces/"
+
+    def archive(name: str) -> Path | None:
+        return plan.directory / name[len(root) :] if len(name) > len(root) else None
+
+    def data_directory(name: str) -> Path | None:
+        if name == data or name.startswith(f"{data}/"):
+            return plan.directory / name[len(data) + 1 :]
+        if name == aside:
+            return plan.directory / AUTO_CONF
+        if name.startswith(spaces):
+            oid, _, rest = name[len(spaces) :].partition("/")
+            return plan.tablespaces[int(oid)] / rest
+        return None
+
+    place = archive if plan.layout is Layout.ARCHIVE else data_directory
+
+    def path(name: str) -> Path | None:
+        if not (name + "/").startswith(root):
+            return None
+        if ".." in PurePosixPath(name).parts:
+            raise IntegrityError(
+                f"the backup's index names {name!r}, which leads out of the backup",
+                ErrorKind.UNKNOWN_FORMAT,
+            )
+        target = place(name)
+        if name == control and target is not None:
+            return target.with_name(target.name + _UNFINISHED)
+        return target
+
+    return path
+
+
+def _linked(plan: RestorePlan) -> Callable[[str, str], str]:
+    """A link's target: tablespaces of a plain data directory are where the plan puts them."""
+
+    def target(name: str, stored: str) -> str:
+        oid = name.rpartition("/pg_tblspc/")[2]
+        if plan.layout is Layout.DATA_DIRECTORY and oid.isdigit() and int(oid) in plan.tablespaces:
+            return str(plan.tablespaces[int(oid)])
+        return stored
+
+    return target
+
+
+def _check_empty(folder: Path) -> None:
+    try:
+        if not folder.exists() and not folder.is_symlink():
+            return
+        if folder.is_dir() and not any(folder.iterdir()):
+            return
+    except OSError as error:
+        raise StoreError(
+            f"{str(folder)!r} cannot be looked into: {error.strerror}", ErrorKind.STORE_NOT_WRITABLE
+        ) from None
+    unfinished = any(folder.glob(f"**/pg_control{_UNFINISHED}")) if folder.is_dir() else False
+    raise ConflictError(
+        f"{str(folder)!r} {'holds a restore that did not end' if unfinished else 'is not an empty directory'}",
+        ErrorKind.TARGET_NOT_EMPTY,
+        "Remove it and restore again."
+        if unfinished
+        else "Restore into a directory that is empty or does not exist.",
+    )
+
+
+def _prepare(folder: Path, owner: tuple[int, int] | None) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        if owner:
+            os.chown(folder, *owner)
+    except OSError as error:
+        raise StoreError(
+            f"{str(folder)!r} cannot be made: {error.strerror}",
+            ErrorKind.STORE_NOT_WRITABLE,
+            "Choose a directory that this account may write to.",
+        ) from None
+
+
+def _publish_control_file(plan: RestorePlan) -> None:
+    control = plan.data_directory / CONTROL_FILE
+    unfinished = control.with_name(control.name + _UNFINISHED)
+    if not unfinished.is_file():
+        raise IntegrityError(
+            f"backup {plan.backup.name!r} holds no {CONTROL_FILE}",
+            ErrorKind.INCOMPLETE,
+            "Restore from another backup.",
+        )
+    unfinished.rename(control)
+    descriptor = os.open(control.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file_system(folder: Path) -> None:
+    """Force everything below `folder` to the disk, by one call instead of one a file."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise StoreError(
+                f"{str(folder)!r} could not be written to the disk: {os.strerror(number)}",
+                ErrorKind.STORE_FAILED,
+                "Look at the disk.",
+            )
+    finally:
+        os.close(descriptor)
+
+
+def _empty(folder: Path, *, remove: bool) -> None:
+    """Take away what a failed restore has written; the folder itself stays if it was there before."""
+    with suppress(OSError):
+        for entry in list(folder.iterdir()):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink()
+        if remove:
+            folder.rmdir()

@@ -1,0 +1,118 @@
+"""Backups and operations as DataFrames. The columns, their order and their types are promised, also when empty."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from opskit.model.backup import BackupKind, BaseBackup, Trigger
+from opskit.model.operation import Operation, OperationStatus, shown_status
+
+_TEXT, _BYTES, _NUMBER, _TIME = "string", "Int64", "Int64", "datetime64[us, UTC]"
+
+_BACKUPS = {
+    "name": _TEXT,
+    "kind": _TEXT,
+    "trigger": _TEXT,
+    "status": _TEXT,
+    "started_at": _TIME,
+    "stopped_at": _TIME,
+    "start_lsn": _TEXT,
+    "stop_lsn": _TEXT,
+    "timeline": _NUMBER,
+    "cluster_bytes": _BYTES,
+    "stored_bytes": _BYTES,
+    "parent": _TEXT,
+    "note": _TEXT,
+}
+_OPERATIONS = {
+    "id": _TEXT,
+    "kind": _TEXT,
+    "status": _TEXT,
+    "backup": _TEXT,
+    "actor": _TEXT,
+    "host": _TEXT,
+    "started_at": _TIME,
+    "ended_at": _TIME,
+    "phase": _TEXT,
+    "bytes_done": _BYTES,
+    "bytes_expected": _BYTES,
+    "error": _TEXT,
+}
+
+
+def backup_rows(
+    backups: Iterable[BaseBackup], operations: Iterable[Operation]
+) -> list[dict[str, Any]]:
+    """Complete backups, and operations that are running or failed, as plain values by column, newest first.
+
+    The status is ``complete``, ``running`` or ``failed``; a backup that was cancelled or whose process died failed.
+    What an operation cannot know (yet) is `None`.
+    """
+    rows = [
+        {column: getattr(backup, column, None) for column in _BACKUPS} | {"status": "complete"}
+        for backup in backups
+    ]
+    complete = {row["name"] for row in rows}
+    for operation in operations:
+        if operation.status is OperationStatus.COMPLETE or operation.backup in complete:
+            continue
+        rows.append(
+            dict.fromkeys(_BACKUPS)
+            | {
+                "name": operation.backup,
+                "kind": BackupKind.FULL,
+                "trigger": operation.parameters.get("trigger", Trigger.ON_DEMAND),
+                "status": shown_status(operation),
+                "started_at": operation.started_at,
+                "note": operation.parameters.get("note", ""),
+            }
+        )
+    return sorted(rows, key=lambda row: row["started_at"], reverse=True)
+
+
+def backups_table(backups: Iterable[BaseBackup], operations: Iterable[Operation]) -> pd.DataFrame:
+    """Backups as a table, newest first.
+
+    Returns
+    -------
+    DataFrame
+        One row a backup: name, kind, trigger, status (``complete``, ``running``, ``failed``), started_at, stopped_at
+        (UTC), start_lsn, stop_lsn (texts), timeline, cluster_bytes, stored_bytes, parent, note. The index counts rows.
+    """
+    return _table(backup_rows(backups, operations), _BACKUPS)
+
+
+def operations_table(operations: Sequence[Operation]) -> pd.DataFrame:
+    """Operations as a table, in the given order.
+
+    Returns
+    -------
+    DataFrame
+        One row an operation: id, kind, status, backup, actor, host, started_at, ended_at (UTC), phase, bytes_done,
+        bytes_expected, error (its message). The index counts rows.
+    """
+    rows = [
+        {column: getattr(operation, column, None) for column in _OPERATIONS}
+        | {
+            "phase": operation.progress.phase,
+            "bytes_done": operation.progress.bytes_done,
+            "bytes_expected": operation.progress.bytes_expected,
+            "error": (operation.error or {}).get("message"),
+        }
+        for operation in operations
+    ]
+    return _table(rows, _OPERATIONS)
+
+
+def _table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            column: pd.Series([_plain(row[column], dtype) for row in rows], dtype=dtype)
+            for column, dtype in columns.items()
+        }
+    )
+
+
+def _plain(value: Any, dtype: str) -> Any:
+    return str(value) if dtype == _TEXT and value is not None else value

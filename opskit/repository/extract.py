@@ -1,0 +1,304 @@
+"""Volumes back into files, in parallel by frame.
+
+One thread a volume reads and hashes; every frame is then decompressed and written by whichever thread is free, since
+the index tells which members each frame holds. So a single file of 1 GB keeps all cores busy, not one.
+"""
+
+import hashlib
+import os
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import zstandard
+
+from opskit.errors import ErrorKind, IntegrityError, StoreError
+from opskit.repository.tar import BLOCK_BYTES, Header, read_header
+from opskit.repository.volumes import Member, Volume
+
+_READING_AT_ONCE = 2
+_DAMAGED = "Restore from another backup, and look at the storage under the repository."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where members go.
+
+    `path` gives a member's place, `None` to leave it out; `link` a link's target from its member's name and stored
+    target; `owner` the (uid, gid) that everything is given to, `None` for the running user.
+    """
+
+    path: Callable[[str], Path | None]
+    link: Callable[[str, str], str]
+    owner: tuple[int, int] | None
+
+
+def extract(
+    volumes: Sequence[Volume],
+    read: Callable[[Volume], Iterator[memoryview]],
+    placement: Placement,
+    *,
+    advance: Callable[[int], None],
+    check: Callable[[], None],
+    threads: int | None = None,
+) -> None:
+    """Write the members of `volumes` to their places, and hold every volume against its SHA-256.
+
+    Parameters
+    ----------
+    read
+        The stored bytes of a volume, in pieces.
+    advance
+        Told how many bytes of tar were written since the last call; called by the calling thread, as `check` is.
+    threads
+        How many frames are worked on at once.
+
+    Raises
+    ------
+    IntegrityError
+        A volume is damaged. Files have been written by then: the caller removes them.
+    StoreError
+        A file cannot be written.
+
+    Effects
+    -------
+    Files are written but not synced. Existing files are never followed through links, and never kept.
+    """
+    run = _Run(placement, threads or min(os.cpu_count() or 1, 8))
+    make_folders(volumes, placement)
+    with (
+        ThreadPoolExecutor(run.threads, thread_name_prefix="extract") as working,
+        ThreadPoolExecutor(_READING_AT_ONCE, thread_name_prefix="read") as reading,
+    ):
+        readers = [reading.submit(run.read_volume, volume, read, working) for volume in volumes]
+        try:
+            _watch(readers, run, advance, check)
+        except BaseException:
+            run.stopped.set()
+            for reader in readers:
+                reader.cancel()
+            raise
+
+
+def make_folders(volumes: Sequence[Volume], placement: Placement) -> None:
+    """Make the folders that members lie in, so that frames may be written in any order."""
+    folders = {m.name.rpartition("/")[0] for volume in volumes for m in volume.members}
+    for folder in sorted(folders):
+        path = placement.path(folder)
+        if path is not None:
+            _make_folder(path, placement.owner)
+
+
+def _watch(
+    readers: list[Future[None]],
+    run: "_Run",
+    advance: Callable[[int], None],
+    check: Callable[[], None],
+) -> None:
+    """Report and check until all volumes are done or one failed."""
+    told, pending = 0, set(readers)
+    while pending:
+        done, pending = wait(pending, timeout=0.1, return_when=FIRST_EXCEPTION)
+        for reader in done:
+            reader.result()
+        written = run.written_bytes
+        advance(written - told)
+        told = written
+        check()
+
+
+class _Run:
+    """The state that the threads of one extraction share."""
+
+    def __init__(self, placement: Placement, threads: int) -> None:
+        self.placement = placement
+        self.threads = threads
+        self.stopped = threading.Event()
+        self.written_bytes = 0
+        self._counting = threading.Lock()
+        self._in_flight = threading.Semaphore(3 * threads)
+        self._local = threading.local()
+
+    def read_volume(
+        self,
+        volume: Volume,
+        read: Callable[[Volume], Iterator[memoryview]],
+        working: ThreadPoolExecutor,
+    ) -> None:
+        """Read, hash and hand out one volume, and wait for its frames."""
+        sha256 = hashlib.sha256()
+        offsets = [member.offset for member in volume.members]
+        position, frames = 0, list[Future[None]]()
+        try:
+            for compressed in _frames(volume, read(volume), sha256):
+                self._in_flight.acquire()
+                if self.stopped.is_set():
+                    self._in_flight.release()
+                    break
+                size = _content_size(compressed, volume)
+                frame = working.submit(
+                    self._extract_frame, volume, offsets, position, size, compressed
+                )
+                frame.add_done_callback(lambda _: self._in_flight.release())
+                frames.append(frame)
+                position += size
+        finally:
+            wait(frames)
+        for frame in frames:
+            frame.result()
+        if self.stopped.is_set():
+            return
+        if sha256.hexdigest() != volume.sha256 or position != volume.tar_bytes:
+            raise IntegrityError(
+                f"volume {volume.name!r} has the SHA-256 {sha256.hexdigest()[:16]}…,"
+                f" expected {volume.sha256[:16]}…",
+                hint=_DAMAGED,
+            )
+
+    def _extract_frame(
+        self, volume: Volume, offsets: list[int], start: int, size: int, compressed: bytes
+    ) -> None:
+        """Decompress the frame that holds the tar's bytes from `start`, and write what it has of each member."""
+        if self.stopped.is_set():
+            return
+        try:
+            tar = self._decompressed(volume, compressed, size)
+            stop = start + size
+            for number in range(max(bisect_right(offsets, start) - 1, 0), len(offsets)):
+                member = volume.members[number]
+                if member.offset >= stop:
+                    break
+                self._write_member(volume, member, tar, start, stop)
+        except BaseException:
+            self.stopped.set()
+            raise
+        with self._counting:
+            self.written_bytes += size
+
+    def _write_member(
+        self, volume: Volume, member: Member, tar: memoryview, start: int, stop: int
+    ) -> None:
+        content = member.offset + BLOCK_BYTES
+        begin, end = max(content, start), min(content + member.size, stop)
+        header = None
+        if member.offset >= start:
+            header = _expected_header(
+                volume, member, bytes(tar[member.offset - start :][:BLOCK_BYTES])
+            )
+        elif begin >= end:
+            return
+        path = self.placement.path(member.name)
+        if path is None:
+            return
+        try:
+            if header is not None and (header.is_folder or header.is_link):
+                self._make_other(member, header, path)
+            else:
+                self._write_part(path, header, tar[begin - start : end - start], begin - content)
+        except OSError as error:
+            raise StoreError(
+                f"{str(path)!r} cannot be written: {error.strerror}",
+                ErrorKind.STORE_FULL if error.errno == 28 else ErrorKind.STORE_NOT_WRITABLE,
+                "Make room or choose another directory; what had been restored has been removed again.",
+            ) from error
+
+    def _make_other(self, member: Member, header: Header, path: Path) -> None:
+        if header.is_folder:
+            _make_folder(path, self.placement.owner)
+            if header.mode != 0o700:
+                path.chmod(header.mode)
+            return
+        path.symlink_to(self.placement.link(member.name, header.link))
+        if self.placement.owner:
+            os.chown(path, *self.placement.owner, follow_symlinks=False)
+
+    def _write_part(self, path: Path, header: Header | None, part: memoryview, at: int) -> None:
+        mode = header.mode if header is not None else 0o600
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            while part:
+                written = os.pwrite(descriptor, part, at)
+                part, at = part[written:], at + written
+            if mode != 0o600:
+                os.fchmod(descriptor, mode)
+            if self.placement.owner and header is not None:
+                os.fchown(descriptor, *self.placement.owner)
+        finally:
+            os.close(descriptor)
+
+    def _decompressed(self, volume: Volume, compressed: bytes, size: int) -> memoryview:
+        """The frame's content, in a buffer that this thread uses again for its next frame."""
+        local = self._local
+        if getattr(local, "buffer", None) is None or len(local.buffer) < size:
+            local.buffer = bytearray(size)
+            local.zstd = zstandard.ZstdDecompressor()
+        content = memoryview(local.buffer)[:size]
+        try:
+            with local.zstd.stream_reader(compressed) as reader:
+                filled = 0
+                while filled < size and (count := reader.readinto(content[filled:])):
+                    filled += count
+        except zstandard.ZstdError as error:
+            raise _damaged(volume, str(error)) from None
+        if filled != size:
+            raise _damaged(volume, f"a frame holds {filled} bytes, expected {size}")
+        return content
+
+
+def _frames(
+    volume: Volume, pieces: Iterator[memoryview], sha256: "hashlib._Hash"
+) -> Iterator[bytes]:
+    """The volume's frames, cut at the sizes that the index tells, while all of it is hashed."""
+    buffer, position = memoryview(b""), 0
+    for size in volume.frames:
+        parts: list[memoryview] = []
+        missing = size
+        while missing:
+            if position == len(buffer):
+                buffer, position = next(pieces, memoryview(b"")), 0
+                if not buffer:
+                    raise _damaged(volume, "it ends early")
+                sha256.update(buffer)
+            part = buffer[position : position + missing]
+            parts.append(part)
+            position += len(part)
+            missing -= len(part)
+        yield b"".join(parts)
+
+
+def _content_size(compressed: bytes, volume: Volume) -> int:
+    try:
+        size: int = zstandard.frame_content_size(compressed)
+    except zstandard.ZstdError as error:
+        raise _damaged(volume, str(error)) from None
+    if size < 0:
+        raise _damaged(volume, "a frame does not tell its size")
+    return size
+
+
+def _expected_header(volume: Volume, member: Member, block: bytes) -> Header:
+    header = read_header(block)
+    if header is None or (header.name.rstrip("/"), header.size) != (member.name, member.size):
+        raise _damaged(volume, f"its index promises {member.name!r} at byte {member.offset}")
+    return header
+
+
+def _make_folder(path: Path, owner: tuple[int, int] | None) -> None:
+    missing = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        if owner:
+            os.chown(folder, *owner)
+
+
+def _damaged(volume: Volume, what: str) -> IntegrityError:
+    return IntegrityError(f"volume {volume.name!r} is damaged: {what}", hint=_DAMAGED)
