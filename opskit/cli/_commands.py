@@ -1,0 +1,78 @@
+"""The commands on a cluster and its backups."""
+
+from typing import Annotated
+
+import typer
+
+from opskit.cli import _output as output
+from opskit.cli._app import BackupName, ClusterName, Json, OperationId, app, open_cluster
+from opskit.cli._progress import monitored
+from opskit.model.backup import Trigger
+
+
+@app.command()
+def check(context: typer.Context, cluster: ClusterName, json: Json = False) -> None:
+    """Look whether a backup would succeed, and what to do if not."""
+    findings = open_cluster(context, cluster).check()
+    if json:
+        output.print_json(
+            [
+                {"name": f.name, "passed": f.passed, "message": f.message, "hint": f.hint}
+                for f in findings
+            ]
+        )
+    else:
+        output.print_findings(findings)
+    if not all(finding.passed for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def backup(
+    context: typer.Context,
+    cluster: ClusterName,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What it is for.")] = "",
+    trigger: Annotated[Trigger, typer.Option("--trigger", hidden=True)] = Trigger.ON_DEMAND,
+    operation: OperationId = None,
+) -> None:
+    """Take a backup now, and print its name."""
+    source = open_cluster(context, cluster)
+    with monitored(context.obj.ending) as monitor:
+        made = source.create_backup(
+            note=note, trigger=trigger, monitor=monitor, operation=operation
+        )
+    typer.echo(made.name)
+
+
+@app.command()
+def backups(
+    context: typer.Context,
+    cluster: Annotated[
+        str | None,
+        typer.Argument(metavar="[CLUSTER]", help="By default all clusters.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List backups, newest first, with those that run or failed."""
+    names = [cluster] if cluster is not None else sorted(context.obj.settings().clusters)
+    rows = [
+        row
+        for name in names
+        for row in output.backup_rows(name, open_cluster(context, name).backups())
+    ]
+    if json:
+        output.print_json(rows)
+    else:
+        output.print_backups(rows, with_cluster=cluster is None)
+
+
+@app.command()
+def show(
+    context: typer.Context, cluster: ClusterName, name: BackupName, json: Json = False
+) -> None:
+    """Show what is known of one backup."""
+    backup = open_cluster(context, cluster).backup(name)
+    if json:
+        output.print_json(output.backup_record(backup))
+    else:
+        output.print_facts(output.backup_facts(backup))

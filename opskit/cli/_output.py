@@ -1,0 +1,174 @@
+"""What commands print on stdout: JSON for programs, tables for people."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from opskit.cli._run import one_line
+from opskit.model.backup import BaseBackup, write_record
+from opskit.reports.format import format_bytes, format_duration, format_time
+
+if TYPE_CHECKING:
+    import pandas
+
+    from opskit.operations.check import Finding
+    from opskit.operations.restore import RestorePlan
+
+BACKUP_KEYS = (
+    "name",
+    "cluster",
+    "kind",
+    "trigger",
+    "status",
+    "started_at",
+    "stopped_at",
+    "start_lsn",
+    "stop_lsn",
+    "timeline",
+    "stored_bytes",
+    "cluster_bytes",
+    "parent",
+    "note",
+)
+
+
+def print_json(data: object) -> None:
+    """Data for programs, with times as ISO 8601 in UTC."""
+    typer.echo(json.dumps(data, ensure_ascii=False, indent=2, default=_plain))
+
+
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()
+) -> None:
+    """A table for people; as wide as it needs where nobody looks, so that nothing is cut."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number in right else "left")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=10_000)
+    console.print(table)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """One thing, a line for each of its facts."""
+    width = max(map(len, facts))
+    for key, value in facts.items():
+        typer.echo(f"{key:<{width}}  {one_line(value)}".rstrip())
+
+
+def backup_rows(cluster: str, frame: "pandas.DataFrame") -> list[dict[str, Any]]:
+    """The rows of `Cluster.backups`, newest first, as plain data."""
+    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    return [{key: {**record, "cluster": cluster}[key] for key in BACKUP_KEYS} for record in records]
+
+
+def print_backups(rows: Sequence[Mapping[str, Any]], with_cluster: bool) -> None:
+    """Backups as a table."""
+    headings = ["Backup", "Kind", "Trigger", "Status", "Started", "Took", "Size", "Stored", "Note"]
+    cells = [
+        [
+            str(row["name"] or ""),
+            str(row["kind"] or ""),
+            str(row["trigger"] or ""),
+            str(row["status"]),
+            _time(row["started_at"]),
+            _duration(row["started_at"], row["stopped_at"]),
+            _size(row["cluster_bytes"]),
+            _size(row["stored_bytes"]),
+            str(row["note"] or ""),
+        ]
+        for row in rows
+    ]
+    if with_cluster:
+        headings.insert(0, "Cluster")
+        cells = [[str(row["cluster"]), *line] for row, line in zip(rows, cells, strict=True)]
+    print_table(
+        headings,
+        cells,
+        right=[i for i, h in enumerate(headings) if h in ("Took", "Size", "Stored")],
+    )
+
+
+def backup_record(backup: BaseBackup) -> dict[str, Any]:
+    """A backup as its record tells it."""
+    record: dict[str, Any] = json.loads(write_record(backup))
+    return record
+
+
+def backup_facts(backup: BaseBackup) -> dict[str, str]:
+    """A backup for people."""
+    facts = {
+        "name": backup.name,
+        "cluster": backup.cluster,
+        "system identifier": backup.system_identifier,
+        "PostgreSQL": backup.postgresql_version,
+        "kind": str(backup.kind),
+        "trigger": str(backup.trigger),
+        "started": format_time(backup.started_at),
+        "stopped": f"{format_time(backup.stopped_at)} ({_duration(backup.started_at, backup.stopped_at)})",
+        "WAL": f"{backup.start_lsn} to {backup.stop_lsn} on timeline {backup.timeline}",
+        "size": format_bytes(backup.cluster_bytes),
+        "stored": f"{format_bytes(backup.stored_bytes)} in {backup.volumes} volume{'s'[: backup.volumes != 1]}",
+        "data checksums": "on" if backup.data_checksums else "off",
+        "superuser": backup.superuser,
+        "note": backup.note,
+    }
+    for tablespace in backup.tablespaces:
+        facts[f"tablespace {tablespace.oid}"] = (
+            f"{tablespace.name!r} at {tablespace.location!r}, {format_bytes(tablespace.tablespace_bytes)}"
+        )
+    return {key: value for key, value in facts.items() if value}
+
+
+def print_findings(findings: Iterable["Finding"]) -> None:
+    """What a check found, each with what to do about it."""
+    for finding in findings:
+        typer.echo(
+            f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name}: {one_line(finding.message)}"
+        )
+        if finding.hint and not finding.passed:
+            typer.echo(f"      HINT: {one_line(finding.hint)}")
+
+
+def restore_facts(plan: "RestorePlan") -> dict[str, str]:
+    """What a restore would do, for people."""
+    backup = plan.backup
+    facts = {
+        "would restore": f"backup {backup.name} of cluster {backup.cluster!r}, PostgreSQL {backup.postgresql_version}",
+        "writing": f"{format_bytes(backup.cluster_bytes)} below {str(plan.directory)!r}",
+        "data directory": str(plan.data_directory),
+    }
+    for oid, place in plan.tablespaces.items():
+        facts[f"tablespace {oid}"] = str(place)
+    return facts
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if hasattr(value, "item"):  # numpy's scalars
+        return value.item()
+    return str(value)
+
+
+def _time(value: datetime | None) -> str:
+    return "" if value is None else format_time(value)
+
+
+def _duration(start: datetime | None, end: datetime | None) -> str:
+    return "" if start is None or end is None else format_duration(end - start)
+
+
+def _size(value: float | None) -> str:
+    return "" if value is None else format_bytes(value)
