@@ -7,11 +7,13 @@ catalog, and gives tables as DataFrames.
 import logging
 import os
 import pwd
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from opskit.config import Settings, load_settings
@@ -438,3 +440,13 @@ def _layout(text: str) -> Layout:
         return Layout(text)
     except ValueError:
         raise InputError(f"the layout {text!r} is not one of {', '.join(Layout)}") from None
+
+
+class _CallableModule(ModuleType):
+    """This module, which the import system puts at ``opskit.cluster`` where the function is meant to be."""
+
+    def __call__(self, name: str, config: Path | str | None = None) -> Cluster:
+        return cluster(name, config)
+
+
+sys.modules[__name__].__class__ = _CallableModule
