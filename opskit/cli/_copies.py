@@ -95,8 +95,8 @@ def restore(
             f"--start starts a copy of the layout 'archive', not of {layout!r}",
             hint="Leave one of the two out; a data directory for production is started by its service.",
         )
-    source = open_cluster(context, cluster)
     places = tablespace_places(tablespace)
+    source = open_cluster(context, cluster)
     if dry_run:
         plan = source.plan_restore(directory, backup=backup, layout=layout, tablespaces=places)
         output.print_facts(output.restore_facts(plan))

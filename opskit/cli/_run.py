@@ -146,6 +146,9 @@ def _invoke(app: typer.Typer, arguments: Sequence[str], session: Session) -> int
 def _wrong_usage(error: Exception) -> int:
     """A usage error of click, which typer carries inside itself or imports, by its version."""
     message: str = error.format_message()  # type: ignore[attr-defined]
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(message, err=True)
+        return 2
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "opskit"
     message = (message[:1].lower() + message[1:]).rstrip(".")

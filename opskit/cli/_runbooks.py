@@ -49,7 +49,8 @@ def run(
     """Run a runbook and file its report; exit code 1 if it fails."""
     from opskit.runbooks import run_runbook
 
-    result = run_runbook(context.obj.settings(), name, cluster, parameters(parameter))
+    given = parameters(parameter)
+    result = run_runbook(context.obj.settings(), name, cluster, given)
     if json:
         output.print_json(result.as_dict())
     else:

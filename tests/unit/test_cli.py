@@ -1,0 +1,381 @@
+"""The command without a server: usage, errors, exit codes, what it loads, and how it ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import opskit
+from opskit.cli import main
+from opskit.cli._lab import shipped_notebooks, working_copy
+from opskit.cli._output import BACKUP_KEYS, backup_rows, print_backups, print_json
+from opskit.cli._progress import amounts
+from opskit.cli._run import Ending, join_parameters
+from opskit.errors import Cancelled
+from opskit.reports.tables import backups_table
+
+PROJECT = Path(__file__).parents[2]
+
+CONFIGURATION = """
+[repository]
+url = "./repository"
+[clusters.main]
+conninfo = "host=127.0.0.1 port=1 user=focker"
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration in the working directory, for a server that is down."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OPSKIT_CONFIG", raising=False)
+    file = tmp_path / "opskit.toml"
+    file.write_text(CONFIGURATION.replace("./repository", (tmp_path / "repository").as_uri()))
+    return file
+
+
+def python(code: str, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run Python code in a new process."""
+    return subprocess.run(
+        [sys.executable, *options, "-c", code],
+        cwd=PROJECT,
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("arguments", ["--help", "--version", "backup --help", "restore --help"])
+def test_help_answers_at_once(arguments: str) -> None:
+    """Help and version load nothing that takes long."""
+    done = python(
+        "import sys; from opskit.cli import main\n"
+        f"assert main({arguments.split()!r}) == 0\n"
+        "print(sorted({m.partition('.')[0] for m in sys.modules}), file=sys.stderr)"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    slow = (
+        "alembic",
+        "IPython",
+        "ipywidgets",
+        "jupyter_core",
+        "matplotlib",
+        "nbformat",
+        "numpy",
+        "obstore",
+    )
+    for module in (*slow, "pandas", "papermill", "psycopg", "rich", "sqlalchemy", "zstandard"):
+        assert f"'{module}'" not in done.stderr
+
+
+def test_the_module_is_the_command() -> None:
+    """``python -m opskit`` is ``opskit``, also in what it calls itself."""
+    done = subprocess.run(
+        [sys.executable, "-m", "opskit", "backup"],
+        cwd=PROJECT,
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "opskit: missing argument 'CLUSTER'\nHINT: See 'opskit backup --help'.\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["runbook"]])
+def test_nothing_to_do_shows_the_help(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that is missing is wrong usage, answered by the help."""
+    assert main(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Usage: opskit")
+
+
+def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> None:
+    """--version prints one line."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"opskit {opskit.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["nonsense"], 2, "no such command 'nonsense'"),
+        (["backup", "main", "--incremental"], 2, "no such option: --incremental"),
+        (
+            ["--config", "/no/opskit.toml", "backups"],
+            3,
+            "the configuration file '/no/opskit.toml' does not exist",
+        ),
+        (["show", "mian", "latest"], 3, "no cluster 'mian' is configured"),
+        (["show", "main", "latest"], 3, "backup"),
+        (
+            ["backup", "main", "--note", "a\x1b[31mred"],
+            2,
+            "the character '\\x1b', which cannot be kept",
+        ),
+        (["backup", "main"], 5, "127.0.0.1"),
+        (
+            ["restore", "main", "d", "--tablespace", "x=/y"],
+            2,
+            "--tablespace 'x=/y', expected OID=PATH",
+        ),
+        (
+            ["restore", "main", "d", "--start", "--layout", "data-directory"],
+            2,
+            "--start starts a copy",
+        ),
+        (["download", "main", "latest", "--format", "zip"], 2, "the format 'zip' is not one of"),
+        (["start", "nowhere"], 3, "holds no restored copy"),
+        (["runbook", "run", "nonsense", "main"], 3, "there is no runbook 'nonsense'"),
+        (
+            ["runbook", "run", "local_restore", "main", "-p", "note"],
+            2,
+            "the parameter 'note' is given without",
+        ),
+    ],
+)
+def test_an_error_is_one_line_and_a_hint(
+    config: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, told: str
+) -> None:
+    """An error goes to stderr without a traceback, with its class's exit code, and stdout stays empty."""
+    assert main(arguments) == code
+    shown = capsys.readouterr()
+    lines = shown.err.splitlines()
+    assert shown.out == ""
+    assert lines[0].startswith("opskit: ")
+    assert told in lines[0]
+    assert lines[1].startswith("HINT: ")
+    assert len(lines) == 2
+
+
+def test_a_near_name_is_offered(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that was mistyped comes back with the one that was meant."""
+    assert main(["backups", "mian"]) == 3
+    assert "Did you mean 'main'?" in capsys.readouterr().err
+
+
+def test_check_lists_what_fails_and_exits_with_one(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A failed check is a result: it is data on stdout, and the exit code says 1."""
+    assert main(["check", "main"]) == 1
+    shown = capsys.readouterr()
+    assert "FAIL" in shown.out
+    assert "HINT: " in shown.out
+    assert main(["check", "main", "--json"]) == 1
+    findings = json.loads(capsys.readouterr().out)
+    assert [set(finding) for finding in findings] == [{"name", "passed", "message", "hint"}] * len(
+        findings
+    )
+    assert not all(finding["passed"] for finding in findings)
+
+
+def test_no_backups_is_an_empty_list(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A cluster that has no backups yet gives an empty list, not an error."""
+    assert main(["backups", "main", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert main(["backups"]) == 0
+    assert capsys.readouterr().out.split() == (
+        [
+            "Cluster",
+            "Backup",
+            "Kind",
+            "Trigger",
+            "Status",
+            "Started",
+            "Took",
+            "Size",
+            "Stored",
+            "Note",
+        ]
+    ) + [word for word in [] if word]
+
+
+def test_a_failed_backup_is_listed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A backup that could not begin shows as failed, with the note it was to have."""
+    assert main(["backup", "main", "--note", "before"]) == 5
+    assert main(["backups", "main", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert tuple(row) == BACKUP_KEYS
+    assert (row["status"], row["note"], row["name"]) == ("failed", "before", None)
+    assert datetime.fromisoformat(row["started_at"]).tzinfo == UTC
+
+
+def test_an_unexpected_error_says_where_and_what_to_do(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of opskit is one sentence; the traceback comes with --debug only, and both without a password."""
+
+    def fail(*_: object) -> None:
+        raise KeyError(
+            "password='planted one' in postgresql://u:planted@h/ of planted-in-environment"
+        )
+
+    monkeypatch.setenv("PGPASSWORD", "planted-in-environment")
+    monkeypatch.setattr("opskit.cluster.Cluster.check", fail)
+    assert main(["check", "main"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("opskit: unexpected KeyError at opskit/cli/_commands.py:")
+    assert "report" in told
+    assert len(told.splitlines()) == 2
+    assert main(["--debug", "check", "main"]) == 1
+    traced = capsys.readouterr().err
+    assert "Traceback" in traced
+    assert "planted" not in told + traced.replace("planted-in-environment' in", "")
+
+
+def test_a_reader_that_went_away_is_no_error(config: Path) -> None:
+    """``opskit … | head`` prints nothing on stderr."""
+    command = f"{sys.executable} -m opskit --help | true"
+    done = subprocess.run(
+        command, shell=True, cwd=PROJECT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_with_its_exit_code(number: signal.Signals, code: int) -> None:
+    """SIGINT and SIGTERM end a command with one line, and the exit code that shells expect."""
+    done = python(
+        "import os, sys, time, opskit.cli._app as a\n"
+        "from opskit.cli import main\n"
+        "@a.app.command()\n"
+        f"def hang() -> None:\n    os.kill(os.getpid(), {int(number)}); time.sleep(60)\n"
+        "sys.exit(main(['hang']))"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", "opskit: cancelled\n")
+
+
+def test_an_operation_is_asked_first_and_interrupted_by_a_second_sigint() -> None:
+    """While an operation runs the first signal waits for it, SIGTERM again too, and a second SIGINT does not."""
+    ending = Ending()
+    with ending.gently():
+        ending.handle(signal.SIGTERM, None)
+        ending.handle(signal.SIGTERM, None)
+        assert ending.asked is signal.SIGTERM
+        with pytest.raises(Cancelled):
+            ending.handle(signal.SIGINT, None)
+    with pytest.raises(Cancelled):
+        Ending().handle(signal.SIGTERM, None)
+
+
+def test_parameters_are_written_as_papermill_has_them() -> None:
+    """``-p KEY VALUE`` can be given several times, with values of any form; ``-p KEY=VALUE`` is left alone."""
+    given = [
+        "--debug",
+        "runbook",
+        "run",
+        "x",
+        "main",
+        "-p",
+        "a",
+        "-1",
+        "--json",
+        "--parameter",
+        "b",
+        "c=d",
+        "-p",
+        "e=f",
+        "-p",
+        "g",
+    ]
+    assert join_parameters(given) == (
+        [
+            "--debug",
+            "runbook",
+            "run",
+            "x",
+            "main",
+            "-p",
+            "a=-1",
+            "--json",
+            "--parameter",
+            "b=c=d",
+            "-p",
+            "e=f",
+            "-p",
+            "g",
+        ]
+    )
+    assert join_parameters(["start", "-p", "a", "b"]) == ["start", "-p", "a", "b"]
+
+
+def test_what_is_not_known_of_a_progress_is_left_out() -> None:
+    """The text beside the bar has what is known: bytes, total, rate, time left."""
+    assert amounts(0, None, None, None) == ""
+    assert amounts(1.2e9, 3e9, 310e6, 6) == "1.2 GB of 3.0 GB, 310 MB/s, 6.0 s left"
+    assert amounts(1.2e9, None, 310e6, None) == "1.2 GB, 310 MB/s"
+
+
+def test_a_table_is_not_cut_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe gets every character of a long note, without a terminal's colours and without what terminals obey."""
+    row = dict.fromkeys(BACKUP_KEYS) | {"status": "failed", "note": "n\x1b[31m" * 100 + "[bold]end"}
+    print_backups([row], with_cluster=False)
+    shown = capsys.readouterr().out
+    assert "[bold]end" in shown
+    assert "\x1b" not in shown
+
+
+def test_an_empty_table_of_backups_gives_no_rows() -> None:
+    """The rows of a DataFrame without backups are none, whatever its types."""
+    assert backup_rows("main", backups_table([], [])) == []
+
+
+def test_json_holds_plain_values(capsys: pytest.CaptureFixture[str]) -> None:
+    """Times are ISO 8601 in UTC, numbers are numbers, and what is missing is null."""
+    frame = pd.DataFrame(
+        {"n": pd.Series([1, None], dtype="Int64"), "t": pd.to_datetime(["2026-11-22 14:03Z"] * 2)}
+    )
+    print_json(frame.astype(object).where(frame.notna(), None).to_dict("records"))
+    assert json.loads(capsys.readouterr().out) == [
+        {"n": 1, "t": "2026-11-22T14:03:00.000Z"},
+        {"n": None, "t": "2026-11-22T14:03:00.000Z"},
+    ]
+
+
+def test_the_lab_s_notebooks_are_never_overwritten(tmp_path: Path) -> None:
+    """A person's changes stay; only what is missing is copied."""
+    shipped, working = tmp_path / "shipped", tmp_path / "notebooks"
+    shipped.mkdir()
+    for name in ("backups.ipynb", "drills.ipynb"):
+        (shipped / name).write_text("{}")
+    working.mkdir()
+    (working / "backups.ipynb").write_text("mine")
+    assert working_copy(shipped, working) == working
+    assert (working / "backups.ipynb").read_text() == "mine"
+    assert (working / "drills.ipynb").read_text() == "{}"
+    assert working_copy(shipped, shipped) == shipped
+
+
+def test_the_lab_opens_with_the_configuration(config: Path) -> None:
+    """JupyterLab is started on the working copy, where notebooks find the same configuration, with further options."""
+    stand_in = (
+        config.parent / "jupyterlab.py"
+    )  # found before the installed one, and tells how it was started
+    stand_in.write_text(
+        "import json, os, sys; print(json.dumps([os.environ['OPSKIT_CONFIG'], sys.argv[1:]]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "opskit", "lab", "--no-browser", "--port=8899"],
+        cwd=config.parent,
+        env={**os.environ, "PYTHONPATH": f"{config.parent}:{PROJECT}"},
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    configuration, arguments = json.loads(done.stdout)
+    assert configuration == str(config)
+    assert {"--no-browser", "--port=8899", f"--notebook-dir={config.parent}"} <= set(arguments)
+    assert ("--allow-root" in arguments) == (os.geteuid() == 0)
+    copied = {path.name for path in (config.parent / "notebooks").iterdir()}
+    assert copied == {path.name for path in shipped_notebooks().glob("*.ipynb")}
