@@ -64,6 +64,7 @@ class ErrorKind(StrEnum):
     NO_PATH = "no path"
     CANCELLED = "cancelled"
     OPERATION_DIED = "operation died"
+    CHECK_FAILED = "check failed"
     UNEXPECTED = "unexpected"
 
 

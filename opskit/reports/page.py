@@ -1,0 +1,82 @@
+"""An executed runbook as one page of HTML: for people, on any screen or paper, without any network.
+
+nbconvert renders it with the template beside this module. The page runs no script and fetches nothing; its content
+security policy makes the browser refuse what an output might try.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from opskit.reports.format import format_duration, format_time
+
+TEMPLATES = Path(__file__).parent / "templates"
+_H1 = re.compile(r"\A\s*# +(.+?)\s*(?:\n|\Z)")
+_H2 = re.compile(r"^## +(.+?)\s*$", re.MULTILINE)
+MARKS = {"passed": "✓", "failed": "✗", "aborted": "■", "died": "†", "not run": "–"}
+
+
+def render_page(notebook: Any) -> str:
+    """The page of an executed notebook whose metadata holds the record of its run below ``opskit``."""
+    import nbformat
+    from nbconvert.exporters import HTMLExporter
+
+    copy = nbformat.from_dict(notebook)
+    title = _take_title(copy)
+    exporter = HTMLExporter(
+        template_name="opskit",
+        extra_template_basedirs=[str(TEMPLATES)],
+        exclude_anchor_links=True,
+        filters={
+            "moment": moment,
+            "took": lambda seconds: format_duration(timedelta(seconds=seconds)),
+            "mark": lambda result: MARKS[result],
+            "shown": _shown,
+        },
+    )
+    page, _ = exporter.from_notebook_node(
+        copy,
+        {
+            "title": title,
+            "run": copy.metadata.get("opskit", {}),
+            "sections": _sections(copy),
+            "style": (TEMPLATES / "opskit" / "style.css").read_text(encoding="utf-8"),
+        },
+    )
+    return str(page)
+
+
+def moment(timestamp: str) -> str:
+    """A moment as HTML: in UTC, and in brackets as the clock stood where the page was made."""
+    time = datetime.fromisoformat(timestamp)
+    local = time.astimezone()
+    beside = "" if not local.utcoffset() else f" ({local:%H:%M:%S} {local.tzname()})"
+    return (
+        f'<time datetime="{escape(timestamp)}">{escape(format_time(time))}{escape(beside)}</time>'
+    )
+
+
+def _take_title(notebook: Any) -> str:
+    """Take the H1 out of the notebook: the page's head shows it, once."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (match := _H1.match(cell.source)):
+            cell.source = cell.source[match.end() :]
+            return match[1]
+    return str(notebook.metadata.get("opskit", {}).get("runbook", "Runbook"))
+
+
+def _sections(notebook: Any) -> list[str]:
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    return [title for text in texts for title in _H2.findall(text)]
+
+
+def _shown(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Parameters as people read them: an empty text as a dash."""
+    texts = {True: "true", False: "false", "": "–"}
+    return [
+        (name, texts.get(value, str(value)) if isinstance(value, bool | str) else str(value))
+        for name, value in parameters.items()
+    ]

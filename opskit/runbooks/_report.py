@@ -1,0 +1,94 @@
+"""The report of a run: judged, settled, and filed as notebook and HTML. Repeatable, should it be cut off."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from opskit.errors import OpskitError
+from opskit.reports.page import render_page
+from opskit.runbooks._filing import WORK, Desk, write_durably
+from opskit.runbooks._outcome import Interruption, judge, settle
+from opskit.runbooks._record import FORMAT, timestamp
+
+
+def file_report(
+    desk: Desk, interruption: Interruption | None, ended_at: datetime | None = None
+) -> dict[str, Any]:
+    """File what a run left at its desk, and clear the desk.
+
+    The notebook is filed first, for it is the evidence; a page that cannot be rendered does not take it away.
+
+    Parameters
+    ----------
+    ended_at
+        When the run ended; by default when it last wrote, for a run that was lost.
+
+    Returns
+    -------
+    dict
+        The record of the run, as it stands in the notebook's metadata below ``opskit``, and the paths ``notebook`` and
+        ``html`` (`None` when the page could not be rendered).
+    """
+    import nbformat
+
+    if desk.notebook.exists():  # cut off between notebook and page, in an earlier attempt
+        notebook = nbformat.read(desk.notebook, as_version=4)
+    else:
+        notebook = _settled(desk, interruption, ended_at)
+        write_durably(desk.notebook, (nbformat.writes(notebook) + "\n").encode())
+    html: Path | None = desk.html
+    try:
+        page = render_page(notebook)
+    except (
+        Exception
+    ):  # whatever a template or a strange output raises: the evidence is filed already
+        html = None
+    else:
+        write_durably(desk.html, page.encode())
+    desk.clear()
+    record: dict[str, Any] = notebook.metadata.opskit
+    return {**record, "notebook": str(desk.notebook), "html": html and str(html)}
+
+
+def _settled(desk: Desk, interruption: Interruption | None, ended_at: datetime | None) -> Any:
+    order = desk.order()
+    notebook, ended_at = _executed(desk, order, ended_at)
+    verdict = judge(notebook, interruption)
+    settle(notebook, interruption)
+    started_at = datetime.fromisoformat(order["started_at"])
+    notebook.metadata["opskit"] = {
+        "format": FORMAT,
+        "runbook": order["runbook"],
+        "cluster": order["cluster"],
+        "parameters": order["parameters"],
+        "outcome": str(verdict.outcome),
+        "reason": verdict.reason,
+        "started_at": timestamp(started_at),
+        "ended_at": timestamp(ended_at),
+        "duration_seconds": round((ended_at - started_at).total_seconds(), 3),
+        "host": order["host"],
+        "actor": order["actor"],
+        "opskit_version": order["opskit_version"],
+        "steps": [step.as_dict() for step in verdict.steps],
+        "checks": [check.as_dict() for check in verdict.checks],
+    }
+    if "papermill" in notebook.metadata:
+        notebook.metadata.papermill.update(
+            input_path=order["master"], output_path=str(desk.notebook)
+        )
+    return notebook
+
+
+def _executed(desk: Desk, order: dict[str, Any], ended_at: datetime | None) -> tuple[Any, datetime]:
+    """The working copy, or the master when not even its first cell began; and when the run ended."""
+    import nbformat
+
+    work = desk.work / WORK
+    if work.exists():
+        wrote_at = datetime.fromtimestamp(work.stat().st_mtime, UTC)
+        return nbformat.read(work, as_version=4), ended_at or wrote_at
+    try:
+        notebook = nbformat.read(order["master"], as_version=4)
+    except (OSError, ValueError, OpskitError):
+        notebook = nbformat.v4.new_notebook()
+    return notebook, ended_at or datetime.fromisoformat(order["started_at"])
