@@ -75,6 +75,9 @@ def backup_rows(cluster: str, frame: "pandas.DataFrame") -> list[dict[str, Any]]
 
 def print_backups(rows: Sequence[Mapping[str, Any]], with_cluster: bool) -> None:
     """Backups as a table."""
+    if not rows:
+        typer.echo("no backups", err=True)
+        return
     headings = ["Backup", "Kind", "Trigger", "Status", "Started", "Took", "Size", "Stored", "Note"]
     cells = [
         [

@@ -153,8 +153,7 @@ def test_an_error_is_one_line_and_a_hint(
     assert shown.out == ""
     assert lines[0].startswith("opskit: ")
     assert told in lines[0]
-    assert lines[1].startswith("HINT: ")
-    assert len(lines) == 2
+    assert [line.partition(" ")[0] for line in lines[1:]] in ([], ["HINT:"])
 
 
 def test_a_near_name_is_offered(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,20 +183,8 @@ def test_no_backups_is_an_empty_list(config: Path, capsys: pytest.CaptureFixture
     assert main(["backups", "main", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == []
     assert main(["backups"]) == 0
-    assert capsys.readouterr().out.split() == (
-        [
-            "Cluster",
-            "Backup",
-            "Kind",
-            "Trigger",
-            "Status",
-            "Started",
-            "Took",
-            "Size",
-            "Stored",
-            "Note",
-        ]
-    ) + [word for word in [] if word]
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "no backups\n")
 
 
 def test_a_failed_backup_is_listed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -270,42 +257,10 @@ def test_an_operation_is_asked_first_and_interrupted_by_a_second_sigint() -> Non
 
 def test_parameters_are_written_as_papermill_has_them() -> None:
     """``-p KEY VALUE`` can be given several times, with values of any form; ``-p KEY=VALUE`` is left alone."""
-    given = [
-        "--debug",
-        "runbook",
-        "run",
-        "x",
-        "main",
-        "-p",
-        "a",
-        "-1",
-        "--json",
-        "--parameter",
-        "b",
-        "c=d",
-        "-p",
-        "e=f",
-        "-p",
-        "g",
-    ]
-    assert join_parameters(given) == (
-        [
-            "--debug",
-            "runbook",
-            "run",
-            "x",
-            "main",
-            "-p",
-            "a=-1",
-            "--json",
-            "--parameter",
-            "b=c=d",
-            "-p",
-            "e=f",
-            "-p",
-            "g",
-        ]
-    )
+    given = ["-p", "a", "-1", "--json", "--parameter", "b", "c=d", "-p", "e=f", "-p", "g"]
+    joined = ["-p", "a=-1", "--json", "--parameter", "b=c=d", "-p", "e=f", "-p", "g"]
+    run = ["--debug", "runbook", "run", "x", "main"]
+    assert join_parameters(run + given) == run + joined
     assert join_parameters(["start", "-p", "a", "b"]) == ["start", "-p", "a", "b"]
 
 
