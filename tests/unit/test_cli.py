@@ -156,6 +156,30 @@ def test_an_error_is_one_line_and_a_hint(
     assert [line.partition(" ")[0] for line in lines[1:]] in ([], ["HINT:"])
 
 
+@pytest.mark.parametrize(
+    "conninfo",
+    [
+        "host=127.0.0.1 port=1 password = 'planted'",
+        "postgresql://user:planted@127.0.0.1:1/postgres",
+        "postgresql://127.0.0.1:1/postgres?user=u&password=planted",
+        "host=127.0.0.1 port=1 sslpassword=planted",
+        "host=127.0.0.1 pasword=planted",
+    ],
+)
+def test_a_password_in_conninfo_is_refused_and_not_repeated(
+    config: Path, capsys: pytest.CaptureFixture[str], conninfo: str
+) -> None:
+    """No command shows or keeps a password that somebody wrote into conninfo; the backup says where it belongs."""
+    config.write_text(config.read_text().replace("host=127.0.0.1 port=1 user=focker", conninfo))
+    assert main(["--debug", "backup", "main"]) == 2
+    assert main(["check", "main"]) == 1
+    assert main(["backups", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert "planted" not in shown.out + shown.err
+    kept = b"".join(file.read_bytes() for file in config.parent.glob("opskit.db*"))
+    assert b"planted" not in kept
+
+
 def test_a_near_name_is_offered(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A name that was mistyped comes back with the one that was meant."""
     assert main(["backups", "mian"]) == 3
