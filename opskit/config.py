@@ -221,7 +221,7 @@ def _without_password(url: str, key: str) -> str:
 def _resolved_url(url: str, root: Path, scheme: str) -> str:
     """`url` with the relative path after `scheme` (``sqlite:///opskit.db``) made absolute."""
     path = url.removeprefix(scheme)
-    if path == url or not path or path.startswith("/") or path.startswith(":"):
+    if path == url or not path or path.startswith(("/", ":")):
         return url
     if (
         scheme == "file:///"

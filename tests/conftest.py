@@ -98,7 +98,9 @@ def base(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def scratch(base: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A directory for one test that every account may enter, unlike ``tmp_path``; removed with all that is in it."""
-    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[:30]
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name)[
+        :10
+    ]  # a tablespace below it has 100 bytes for its path
     directory = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base))
     directory.chmod(0o755)
     yield directory

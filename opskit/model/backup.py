@@ -109,7 +109,7 @@ def check_note(note: str) -> str:
     for character in note:
         if (ord(character) < 32 and character != "\n") or "\ud800" <= character <= "\udfff":
             raise InputError(
-                f"the note holds the character {ascii(character)}, which cannot be kept",
+                f"the note holds the character {character!a}, which cannot be kept",
                 hint="Use printable characters and line breaks.",
             )
     return note

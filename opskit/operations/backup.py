@@ -240,6 +240,7 @@ class _Taking:
             started_at=self._started_at,
             start_lsn=start.start_lsn,
             timeline=start.timeline,
+            wal_segment_bytes=facts.wal_segment_bytes,
             recovery_settings=facts.recovery_settings,
             noted_settings=facts.noted_settings,
         )

@@ -41,7 +41,7 @@ class RestorePlan:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The target, and the places of the tablespaces outside of it."""
-        outside = self.tablespaces.values() if self.layout is Layout.DATA_DIRECTORY else ()
+        outside = [p for p in self.tablespaces.values() if not p.is_relative_to(self.directory)]
         return (self.directory, *outside)
 
 
@@ -181,7 +181,8 @@ def _placed(plan: RestorePlan) -> Callable[[str], Path | None]:
 
     def data_directory(name: str) -> Path | None:
         if name == data or name.startswith(f"{data}/"):
-            return plan.directory / name[len(data) + 1 :]
+            target = plan.directory / name[len(data) + 1 :]
+            return None if target in plan.tablespaces.values() else target  # in place: no link
         if name == aside:
             return plan.directory / AUTO_CONF
         if name.startswith(spaces):

@@ -32,6 +32,8 @@ _NOTED_SETTINGS = (
     "bytea_output",
     "xmloption",
 )
+# A developer's option; recovery of a cluster that used it refuses to start without.
+_IN_PLACE = "allow_in_place_tablespaces"
 _UNDER_CONTROL = ("data_checksums", "wal_segment_size", "block_size")
 
 
@@ -84,7 +86,13 @@ def probe(connection: Connection) -> ClusterFacts:
     settings = dict(
         connection.rows(
             "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)",
-            [*RECOVERY_SETTINGS, *_NOTED_SETTINGS, *_UNDER_CONTROL, "max_replication_slots"],
+            [
+                *RECOVERY_SETTINGS,
+                *_NOTED_SETTINGS,
+                *_UNDER_CONTROL,
+                _IN_PLACE,
+                "max_replication_slots",
+            ],
         )
     )
     version = connection.sql.info.server_version
@@ -110,7 +118,11 @@ def probe(connection: Connection) -> ClusterFacts:
                 " WHERE spcname NOT IN ('pg_default', 'pg_global')"
             )
         ),
-        recovery_settings={name: settings[name] for name in RECOVERY_SETTINGS},
+        recovery_settings={
+            name: settings[name]
+            for name in (*RECOVERY_SETTINGS, _IN_PLACE)
+            if settings.get(name, "off") != "off"
+        },
         noted_settings={name: settings[name] for name in _NOTED_SETTINGS if settings.get(name)},
         walsenders=(
             connection.value("SELECT count(*) FROM pg_stat_replication"),

@@ -249,6 +249,10 @@ _REFUSALS = {
         ErrorKind.SERVER_REFUSED,
         "The cluster has damaged pages, named in the server's log: find out which relations, and keep earlier backups.",
     ),
+    "54000": (  # program_limit_exceeded: a name or link of more than 99 bytes
+        ErrorKind.SERVER_REFUSED,
+        "The server's tar format has 99 bytes for a link: move the tablespace to a place with a shorter path.",
+    ),
     "58P01": (ErrorKind.SERVER_REFUSED, "The server lacks a file; its log tells which."),
 }
 

@@ -2,7 +2,8 @@
 
 What the archive's layout changes of a base backup, and nothing else does:
 
-- tablespace links point to ``../../tablespaces/<oid>``;
+- tablespaces that are streams of their own are linked to as ``../../tablespaces/<oid>``; one in place (manual,
+  allow_in_place_tablespaces) is such a stream since PostgreSQL 16, and a plain folder of the data directory before;
 - ``postgresql.auto.conf`` goes to ``conf/postgresql.auto.conf.source``, as PostgreSQL would read it in ``data/``;
 - ``standby.signal`` and ``recovery.signal`` are dropped: a copy starts by itself and follows nobody.
 """
@@ -68,7 +69,7 @@ class SnapshotWriter:
         self._folder = backup_folder(name)
         self._root = f"{self._folder}/snapshot"
         self._own_files = own_files
-        self._tablespaces = tablespaces
+        self._tablespaces = frozenset(map(str, tablespaces))
         self._mtime = float(int(made_at.timestamp()))
         self._owner: Owner | None = None
         self._tablespace: int | None = None
@@ -146,7 +147,7 @@ class SnapshotWriter:
                 self._keep = False
                 return
             oid = name.removeprefix(_LINKS)
-            if name.startswith(_LINKS) and oid.isdigit():
+            if name.startswith(_LINKS) and oid in self._tablespaces:
                 block = as_link(header, prefix, f"../../tablespaces/{oid}")
                 self._volumes.begin_member(f"{prefix}/{name}", block, 0)
                 return
@@ -179,8 +180,8 @@ class SnapshotWriter:
         self._add_folder(self._folder, "wal")
         self._add_folder(self._root, "data")
         self._add_folder(self._root, "tablespaces")
-        for oid in self._tablespaces:
-            self._add_folder(f"{self._root}/tablespaces", str(oid))
+        for oid in sorted(self._tablespaces):
+            self._add_folder(f"{self._root}/tablespaces", oid)
 
     def _add_folder(self, prefix: str, name: str) -> None:
         assert self._owner is not None

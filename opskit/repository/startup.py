@@ -25,6 +25,7 @@ class Origin:
     started_at: datetime
     start_lsn: Lsn
     timeline: int
+    wal_segment_bytes: int
     recovery_settings: Mapping[str, str]
     noted_settings: Mapping[str, str]
 
@@ -109,6 +110,7 @@ What is here
 
 
 def _postgresql_conf(origin: Origin) -> str:
+    segment_megabytes = origin.wal_segment_bytes >> 20
     required = "\n".join(
         f"{name} = {value}" for name, value in sorted(origin.recovery_settings.items())
     )
@@ -139,6 +141,10 @@ recovery_target_action = 'promote'
 
 # At least as the server's were: recovery demands it
 {required}
+
+# In proportion to WAL segments of {segment_megabytes} MB, as initdb sets them
+min_wal_size = {5 * segment_megabytes}MB
+max_wal_size = {64 * segment_megabytes}MB
 
 # What else the server had set that may change what you see; take away the '#' where you need it
 {noted or "# (nothing)"}
