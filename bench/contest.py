@@ -1,0 +1,74 @@
+"""Contests: several sides do the same work, in turn, for some rounds."""
+
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from bench.measure import CommandFailed, Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One way to do the work.
+
+    `run` does it once and tells its cost; `clear` takes away what a run left, and is not counted. `at_most` is the
+    aim: the ratio of opskit's time to this side's, `None` where the comparison is for information.
+    """
+
+    name: str
+    run: Callable[[], Cost]
+    clear: Callable[[], None] = lambda: None
+    at_most: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Smallest, median and largest of some figures."""
+
+    low: float
+    median: float
+    high: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> "Spread":
+        """The spread of at least one figure."""
+        return cls(min(figures), statistics.median(figures), max(figures))
+
+
+@dataclass(slots=True, kw_only=True)
+class Contest:
+    """A piece of work, done by opskit and by others. `note` says what a reader must know of it."""
+
+    title: str
+    note: str
+    opskit: Side
+    others: list[Side]
+    costs: dict[str, list[Cost]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def hold(self, rounds: int, tell: Callable[[str], None]) -> None:
+        """Run every side once a round. A side that fails is left out from then on; opskit must not fail."""
+        for number in range(1, rounds + 1):
+            for side in (self.opskit, *self.others):
+                if side.name in self.failures:
+                    continue
+                tell(f"{self.title}, round {number} of {rounds}: {side.name}")
+                side.clear()
+                os.sync()  # nobody pays for what the one before left to be written
+                try:
+                    cost = side.run()
+                except CommandFailed as error:
+                    if side is self.opskit:
+                        raise
+                    self.failures[side.name] = " ".join(str(error).split())
+                    self.costs.pop(side.name, None)
+                    continue
+                self.costs.setdefault(side.name, []).append(cost)
+        for side in (self.opskit, *self.others):
+            side.clear()
+
+    def ratios(self, side: Side) -> Spread:
+        """Of opskit's time to `side`'s, round by round."""
+        pairs = zip(self.costs[self.opskit.name], self.costs[side.name], strict=True)
+        return Spread.of([ours.seconds / theirs.seconds for ours, theirs in pairs])

@@ -1,0 +1,114 @@
+"""What is measured, and against what: the aims of the project stand here."""
+
+import shlex
+
+from bench.contest import Contest, Side
+from bench.measure import Cost
+from bench.place import Place
+from opskit.postgres.server import LocalServer
+
+SLOWEST_CROWDED = 1.5
+SLOWEST_DOWNLOAD = 2.0
+
+
+def backup_contest(
+    place: Place, cluster: str, server: LocalServer, *, title: str, at_most: float
+) -> Contest:
+    """A full backup, beside what ``pg_basebackup`` does; leaves none."""
+    sender = _pg_basebackup(server)
+    return Contest(
+        title=title,
+        note="`pg_basebackup` to nothing is the protocol's limit: nobody who asks the server for a backup is faster."
+        " The file of the piped one is synced, as opskit's volumes are.",
+        opskit=Side(
+            name="opskit backup",
+            run=lambda: place.opskit("backup", cluster)[0],
+            clear=lambda: place.remove_backups(cluster),
+        ),
+        others=[
+            Side(
+                name="pg_basebackup > /dev/null", run=lambda: place.shell(f"{sender} > /dev/null")
+            ),
+            Side(
+                name="pg_basebackup | zstd -1 -T0 > file; sync",
+                run=lambda: place.shell(
+                    f"{sender} | zstd -q -1 -T0 > piped.tar.zst; sync piped.tar.zst"
+                ),
+                clear=lambda: place.remove("piped.tar.zst"),
+                at_most=at_most,
+            ),
+        ],
+    )
+
+
+def restore_contest(place: Place, cluster: str, *, title: str, at_most: float) -> Contest:
+    """A restore of the cluster's only backup, beside ``tar``."""
+    unpack = f"mkdir tar && cat {place.volumes(cluster)} | zstd -q -d | tar -x -C tar"
+
+    def opskit() -> Cost:
+        return place.opskit("restore", cluster, str(place.directory / "restored"))[0]
+
+    return Contest(
+        title=title,
+        note="opskit's files are synced when it returns, and every volume has been held against its SHA-256;"
+        " `tar` alone leaves its files to be written later.",
+        opskit=Side(name="opskit restore", run=opskit, clear=lambda: place.remove("restored")),
+        others=[
+            Side(
+                name="cat volumes | zstd -d | tar -x; sync -f",
+                run=lambda: place.shell(f"{unpack}; sync -f tar"),
+                clear=lambda: place.remove("tar"),
+                at_most=at_most,
+            ),
+            Side(
+                name="cat volumes | zstd -d | tar -x",
+                run=lambda: place.shell(unpack),
+                clear=lambda: place.remove("tar"),
+            ),
+        ],
+    )
+
+
+def download_contest(place: Place, cluster: str) -> Contest:
+    """A download of the cluster's only backup, beside ``cat``."""
+    target = str(place.directory / "downloaded.tar.zst")
+    return Contest(
+        title="Download",
+        note="opskit holds every volume against its SHA-256 on the way. The aim is half of `cat`'s speed.",
+        opskit=Side(
+            name="opskit download",
+            run=lambda: place.opskit("download", cluster, "latest", "--output", target)[0],
+            clear=lambda: place.remove("downloaded.tar.zst"),
+        ),
+        others=[
+            Side(
+                name="cat volumes > file; sync",
+                run=lambda: place.shell(
+                    f"cat {place.volumes(cluster)} > cat.tar.zst; sync cat.tar.zst"
+                ),
+                clear=lambda: place.remove("cat.tar.zst"),
+                at_most=SLOWEST_DOWNLOAD,
+            )
+        ],
+    )
+
+
+def start_contest(place: Place, cluster: str) -> Contest:
+    """What a command takes before its own work begins: nobody stands beside it."""
+    return Contest(
+        title="Start-up",
+        note="Contained in every figure of opskit above. With little data it is most of them, so ratios count from"
+        " scale 10 on.",
+        opskit=Side(name="opskit --version", run=lambda: place.opskit("--version")[0]),
+        others=[
+            Side(
+                name="opskit show (reads the configuration and a backup's record)",
+                run=lambda: place.opskit("show", cluster, "latest")[0],
+            )
+        ],
+    )
+
+
+def _pg_basebackup(server: LocalServer) -> str:
+    words = ["-D", "-", "-Ft", "-X", "fetch", "-c", "fast", "-d", server.conninfo()]
+    return shlex.join([str(server.programs.path("pg_basebackup")), *words])

@@ -1,0 +1,76 @@
+"""The bench's directory, and the opskit that is measured in it: the command, as people run it."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.measure import Cost, run, shell
+from opskit.postgres.account import Account
+from opskit.postgres.server import LocalServer
+
+PROJECT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory that every account may enter, for servers, repositories and what is made of them."""
+
+    directory: Path
+    account: Account | None
+
+    def configure(self, clusters: Mapping[str, LocalServer]) -> None:
+        """Write the ``opskit.toml`` for these clusters."""
+        lines = [
+            f"[repository]\nurl = {json.dumps((self.directory / 'repository').as_uri())}",
+            '[catalog]\nurl = "sqlite:///opskit.db"',
+        ]
+        for name, server in clusters.items():
+            lines.append(f"[clusters.{name}]\nconninfo = {json.dumps(server.conninfo())}")
+        self._configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    def opskit(self, *arguments: str) -> tuple[Cost, str]:
+        """Run the command; what it cost and said."""
+        command = [sys.executable, "-m", "opskit", "--config", str(self._configuration), *arguments]
+        return run(command, PROJECT)
+
+    def shell(self, script: str, account: Account | None = None) -> Cost:
+        """Run a line of shell in the directory."""
+        return shell(script, self.directory, account)
+
+    def backups(self, cluster: str) -> Path:
+        """Where a cluster's backups are stored."""
+        return self.directory / "repository" / cluster / "backups"
+
+    def volumes(self, cluster: str) -> str:
+        """The volumes of a cluster's only backup, for a shell."""
+        [backup] = self.backups(cluster).iterdir()
+        return f"{shlex.quote(str(backup))}/snapshot-*.tar.zst"
+
+    def remove(self, name: str) -> None:
+        """Take away a file or a directory, if it is there."""
+        path = self.directory / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+    def remove_backups(self, cluster: str) -> None:
+        """Leave a cluster without backups."""
+        shutil.rmtree(self.backups(cluster), ignore_errors=True)
+
+    def make(self, name: str) -> Path:
+        """Make an empty directory that belongs to the account."""
+        path = self.directory / name
+        path.mkdir(mode=0o700)
+        if self.account:
+            os.chown(path, self.account.uid, self.account.gid)
+        return path
+
+    @property
+    def _configuration(self) -> Path:
+        return self.directory / "opskit.toml"
