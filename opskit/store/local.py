@@ -9,8 +9,8 @@ import fcntl
 import os
 import secrets
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _UNFINISHED = ".unfinished"
 _STALE_SECONDS = 3600
+_ATTEMPTS = 100  # against others who remove empty folders at the same time
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -51,20 +52,17 @@ class LocalStore(ObstoreReader):
         """See `Store.put`."""
         target = self.directory / check_name(name)
         temporary = self.directory / _UNFINISHED / secrets.token_hex(12)
+        with self._failures(name):
+            _make_folder(temporary.parent)
+            _remove_stale(temporary.parent)
         try:
-            with translated(name, self.url):
-                _make_folder(temporary.parent)
-                _remove_stale(temporary.parent)
-                try:
-                    written = _write_synced(temporary, chunks)
-                    _make_folder(target.parent)
-                    _publish(temporary, target, replace=replace)
-                finally:
-                    temporary.unlink(missing_ok=True)
-                _sync_folder(target.parent)
-                return written
-        except OSError as error:
-            raise self._failed(error, name) from error
+            written = self._write_synced(temporary, chunks, name)
+            with self._failures(name):
+                _publish(temporary, target, replace=replace)
+        finally:
+            with suppress(OSError):  # a later put removes it
+                temporary.unlink(missing_ok=True)
+        return written
 
     def list(self, prefix: str = "") -> Listing:
         """See `Store.list`."""
@@ -76,21 +74,44 @@ class LocalStore(ObstoreReader):
     def delete(self, name: str) -> None:
         """See `Store.delete`. A folder that becomes empty goes too."""
         path = self.directory / check_name(name)
+        with suppress(NotFoundError), self._failures(name):
+            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                _sync_folder(path.parent)
+            for folder in path.parents:
+                if folder == self.directory or not _removed_if_empty(folder):
+                    break
+                _sync_folder(folder.parent)
+
+    def _write_synced(self, path: Path, chunks: Iterable[bytes | memoryview], name: str) -> int:
+        """Write a new file and force it to the disk; the lock held meanwhile tells others that its writer lives.
+
+        What the chunks raise is not the storage's failure, so that it passes as it is.
+        """
+        written = 0
+        with self._failures(name):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with suppress(OSError):  # a disk without locks: then nobody removes what has none
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for chunk in chunks:
+                with self._failures(name):
+                    _write(descriptor, chunk)
+                written += len(chunk)
+            with self._failures(name):
+                os.fsync(descriptor)
+        finally:
+            with self._failures(name):
+                os.close(descriptor)
+        return written
+
+    @contextmanager
+    def _failures(self, name: str) -> Iterator[None]:
         try:
             with translated(name, self.url):
-                path.unlink(missing_ok=True)
-                with suppress(FileNotFoundError):
-                    _sync_folder(path.parent)
-                for folder in path.parents:
-                    if folder == self.directory:
-                        break
-                    folder.rmdir()
-                    _sync_folder(folder.parent)
-        except NotFoundError:
-            return
+                yield
         except OSError as error:
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise self._failed(error, name) from error
+            raise self._failed(error, name) from error
 
     def _failed(self, error: OSError, name: str) -> StoreError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -110,44 +131,67 @@ class LocalStore(ObstoreReader):
         )
 
 
-def _write_synced(path: Path, chunks: Iterable[bytes | memoryview]) -> int:
-    """Write a new file and force it to the disk; the lock held meanwhile tells others that its writer lives."""
-    written = 0
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for chunk in chunks:
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[os.write(descriptor, rest) :]
-            written += len(chunk)
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return written
+def _write(descriptor: int, chunk: bytes | memoryview) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _publish(temporary: Path, target: Path, *, replace: bool) -> None:
-    """Give the finished file its name; without `replace` only if nobody has it, in one step where the disk can."""
+    """Give the finished file its name, durably; without `replace` only if nobody has it."""
+    for left in reversed(range(_ATTEMPTS)):
+        _make_folder(target.parent)
+        try:
+            _name(temporary, target, replace=replace)
+            break
+        except FileNotFoundError:  # its folder was empty, and was removed in this moment
+            if not left:
+                raise
+    try:
+        with suppress(FileNotFoundError):  # removed already
+            _sync_folder(target.parent)
+    except OSError:
+        if not replace:
+            target.unlink(missing_ok=True)
+        raise
+
+
+def _name(temporary: Path, target: Path, *, replace: bool) -> None:
     if replace:
         temporary.replace(target)
         return
     try:
-        os.link(temporary, target)
+        os.link(temporary, target)  # in one step, where the disk can
     except OSError as error:
         if error.errno not in _NO_HARD_LINKS or target.exists():
             raise
         temporary.rename(target)  # vfat, some network disks: checked just above, not in one step
 
 
+def _removed_if_empty(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
+
+
 def _make_folder(folder: Path) -> None:
     """Make a folder and those above it, durably."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    _sync_folder(folder.parent)
+    for left in reversed(range(_ATTEMPTS)):
+        _make_folder(folder.parent)
+        try:
+            with suppress(FileExistsError):
+                folder.mkdir(mode=0o700)
+            _sync_folder(folder.parent)
+            return
+        except FileNotFoundError:
+            if not left:
+                raise
 
 
 def _sync_folder(folder: Path) -> None:
