@@ -99,7 +99,7 @@ class Reader:
             self._start(command)
             return ""
         if command.startswith("psql "):
-            return self._ask(command)
+            return self.ask(command)
         return self._run(["bash", "-euo", "pipefail", "-c", command])
 
     def _run(self, command: list[str], cwd: Path | None = None) -> str:
@@ -139,12 +139,12 @@ class Reader:
                     extra_groups=() if self.account else None,
                 )
             )
-        self._ask("psql postgres -c 'SELECT 1' -U " + self._superuser())
+        self.ask("psql postgres -c 'SELECT 1' -U " + self._superuser())
 
     def _superuser(self) -> str:
         return self.server.superuser if self.server else "focker"
 
-    def _ask(self, command: str) -> str:
+    def ask(self, command: str) -> str:
         """Type a psql line, again until the server answers."""
         deadline = time.monotonic() + 60
         while True:

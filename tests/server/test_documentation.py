@@ -19,7 +19,7 @@ def test_readme_is_true(programs: Programs, scratch: Path) -> None:
     try:
         output = reader.read(ROOT / "README.md")
         assert "before the migration" in output
-        assert "main" in reader._ask("psql postgres -U focker")
+        assert "analytics" in reader.ask("psql postgres -U focker")
     finally:
         reader.close()
 
