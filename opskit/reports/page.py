@@ -11,7 +11,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from opskit.reports.format import format_duration, format_time
+from opskit.reports.format import format_duration
+from opskit.reports.view import time_and_local
 
 TEMPLATES = Path(__file__).parent / "templates"
 _H1 = re.compile(r"\A\s*# +(.+?)\s*(?:\n|\Z)")
@@ -25,7 +26,7 @@ def render_page(notebook: Any) -> str:
     from nbconvert.exporters import HTMLExporter
 
     copy = nbformat.from_dict(notebook)
-    title = _take_title(copy)
+    title, lead = _take_title(copy)
     exporter = HTMLExporter(
         template_name="opskit",
         extra_template_basedirs=[str(TEMPLATES)],
@@ -41,7 +42,9 @@ def render_page(notebook: Any) -> str:
         copy,
         {
             "title": title,
+            "lead": lead,
             "run": copy.metadata.get("opskit", {}),
+            "told": _told(copy.metadata.get("opskit", {})),
             "sections": _sections(copy),
             "style": (TEMPLATES / "opskit" / "style.css").read_text(encoding="utf-8"),
         },
@@ -50,22 +53,28 @@ def render_page(notebook: Any) -> str:
 
 
 def moment(timestamp: str) -> str:
-    """A moment as HTML: in UTC, and in brackets as the clock stood where the page was made."""
-    time = datetime.fromisoformat(timestamp)
-    local = time.astimezone()
-    beside = "" if not local.utcoffset() else f" ({local:%H:%M:%S} {local.tzname()})"
-    return (
-        f'<time datetime="{escape(timestamp)}">{escape(format_time(time))}{escape(beside)}</time>'
-    )
+    """A moment as HTML; see `time_and_local`."""
+    text = time_and_local(datetime.fromisoformat(timestamp))
+    return f'<time datetime="{escape(timestamp)}">{escape(text)}</time>'
 
 
-def _take_title(notebook: Any) -> str:
-    """Take the H1 out of the notebook: the page's head shows it, once."""
+def _take_title(notebook: Any) -> tuple[str, str]:
+    """Take the cell with the H1 out of the notebook, and what stands below it: the page's head shows them."""
     for cell in notebook.cells:
         if cell.cell_type == "markdown" and (match := _H1.match(cell.source)):
-            cell.source = cell.source[match.end() :]
-            return match[1]
-    return str(notebook.metadata.get("opskit", {}).get("runbook", "Runbook"))
+            notebook.cells.remove(cell)
+            return match[1], cell.source[match.end() :]
+    return str(notebook.metadata.get("opskit", {}).get("runbook", "Runbook")), ""
+
+
+def _told(run: Mapping[str, Any]) -> str:
+    """What stands beside the outcome: the reason, or how many checks passed, and how many were not run."""
+    if run.get("reason"):
+        return str(run["reason"])
+    results = [check["result"] for check in run.get("checks", [])]
+    passed, not_run = results.count("passed"), results.count("not run")
+    told = f"{passed} check{'s'[: passed != 1]} passed"
+    return f"{told}, {not_run} not run" if not_run else told
 
 
 def _sections(notebook: Any) -> list[str]:

@@ -5,7 +5,10 @@ The HTML stands on its own in JupyterLab, light or dark; in a report its classes
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import escape
+
+from opskit.reports.format import format_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,3 +74,12 @@ def table(
         html=f'<table class="opskit-table"><thead><tr>{cells[0]}</tr></thead><tbody>{body}</tbody></table>',
         text=text,
     )
+
+
+def time_and_local(time: datetime) -> str:
+    """A time in UTC and, in brackets, by the clock of this machine: ``2026-11-22 14:03:05 UTC (15:03:05 CET)``."""
+    local = time.astimezone()
+    if not local.utcoffset():
+        return format_time(time)
+    same_day = local.date() == time.astimezone(UTC).date()
+    return f"{format_time(time)} ({local.strftime('%H:%M:%S %Z' if same_day else '%Y-%m-%d %H:%M:%S %Z')})"

@@ -6,11 +6,16 @@ stand in for a library.
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.paths import jupyter_runtime_dir
 from traitlets import default
+
+# A socket's path has at most 107 bytes (unix(7)); ours is the connection file's with "-ipc-1" in place of ".json".
+SOCKET_PATH = 100
 
 
 class OwnKernelSpecs(KernelSpecManager):
@@ -35,8 +40,19 @@ class OwnKernelSpecs(KernelSpecManager):
 
 
 class OwnKernelManager(AsyncKernelManager):
-    """Starts `OwnKernelSpecs`' kernel."""
+    """Starts `OwnKernelSpecs`' kernel, and talks to it over sockets in a private directory instead of TCP ports.
+
+    Then no two kernels that start at once take the same port, and nobody else on the machine can connect.
+    """
 
     @default("kernel_spec_manager")
     def _own_kernel_specs(self) -> Any:
         return OwnKernelSpecs(parent=self)
+
+    @default("transport")
+    def _sockets(self) -> str:
+        return "ipc" if len(self.connection_file) < SOCKET_PATH else "tcp"
+
+    @default("connection_file")
+    def _in_runtime_directory(self) -> str:
+        return str(Path(jupyter_runtime_dir()) / "kernel.json")

@@ -100,11 +100,12 @@ def count(checks: tuple[Check, ...] | list[Check], result: CheckResult) -> int:
 
 
 def summary(checks: tuple[Check, ...] | list[Check]) -> str:
-    """The checks in one clause: ``7 checks passed, 1 not run``."""
-    passed, failed, not_run = (count(checks, result) for result in CheckResult)
-    parts = [f"{failed} of {len(checks)} checks failed"] if failed else []
-    if passed and not failed:
-        parts.append(f"{passed} check{'s' if passed != 1 else ''} passed")
+    """The checks in one clause: ``7 checks passed, 1 not run``; ``1 of 8 checks failed: it has every tablespace``."""
+    passed, not_run = count(checks, CheckResult.PASSED), count(checks, CheckResult.NOT_RUN)
+    failed = [check.what for check in checks if check.result is CheckResult.FAILED]
+    if failed:
+        return f"{len(failed)} of {len(checks)} checks failed: {'; '.join(failed)}"
+    parts = [f"{passed} check{'s' if passed != 1 else ''} passed"] if passed else []
     if not_run:
         parts.append(f"{not_run} not run")
     return ", ".join(parts) or "no check was made"

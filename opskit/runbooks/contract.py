@@ -141,7 +141,7 @@ class Run:
             self._steps.append(step)
             _show(_cards.step(step, {STEP: step.as_dict()}))
 
-    def check(self, what: str, ok: bool, detail: str = "") -> bool:
+    def check(self, what: str, ok: bool, detail: str = "") -> None:
         """Record and show whether `what` must hold, holds. A failed one makes the run fail at `finish`.
 
         Parameters
@@ -153,7 +153,6 @@ class Run:
         """
         result = CheckResult.PASSED if ok else CheckResult.FAILED
         self._record([Check(what=what, result=result, detail=detail)])
-        return bool(ok)
 
     def not_run(self, what: str, why: str) -> None:
         """Record and show that `what` could not be looked at. It counts neither as passed nor as failed."""
@@ -169,9 +168,9 @@ class Run:
         """
         found = [
             Check(
-                what=f"{finding.name}: {finding.message}",
+                what=finding.name,
                 result=CheckResult.PASSED if finding.passed else CheckResult.FAILED,
-                detail="" if finding.passed else finding.hint,
+                detail=finding.message if finding.passed else _with_hint(finding),
             )
             for finding in findings
         ]
@@ -241,6 +240,10 @@ class Run:
                 summary(checks),
                 hint="Nothing was done: mend what the checks above name, and run again.",
             )
+
+
+def _with_hint(finding: Finding) -> str:
+    return f"{finding.message}. {finding.hint}" if finding.hint else finding.message
 
 
 def _show(view: object) -> None:

@@ -12,8 +12,8 @@ from opskit.model.backup import BaseBackup
 from opskit.operations.check import Finding
 from opskit.postgres.account import server_account
 from opskit.postgres.programs import CompletedRun, find_programs
-from opskit.reports.format import format_bytes, format_duration, format_time
-from opskit.reports.view import View, facts, table
+from opskit.reports.format import format_bytes, format_duration
+from opskit.reports.view import View, facts, table, time_and_local
 from opskit.runbooks.contract import Run
 
 TABLES = 3
@@ -34,13 +34,14 @@ order by 2 desc, 1 limit {TABLES}
 
 def source(backup: BaseBackup) -> View:
     """Which backup it is, and of which cluster. The running server is not asked: it may be gone."""
+    took = format_duration(backup.stopped_at - backup.started_at)
     return facts(
         {
             "Cluster": backup.cluster,
             "System identifier": backup.system_identifier,
             "PostgreSQL": backup.postgresql_version,
             "Backup": f"{backup.name}, {backup.trigger}",
-            "Taken": f"{format_time(backup.started_at)}, in {format_duration(backup.stopped_at - backup.started_at)}",
+            "Taken": f"{time_and_local(backup.started_at)}, in {took}",
             "Size": f"{format_bytes(backup.cluster_bytes)}, stored in {format_bytes(backup.stored_bytes)}",
             "Tablespaces": ", ".join(t.name for t in backup.tablespaces) or "the default ones",
             "Note": backup.note or "none",

@@ -6,8 +6,8 @@ from opskit.cluster import Cluster
 from opskit.errors import IntegrityError
 from opskit.model.backup import BaseBackup, Trigger
 from opskit.reports.charts import Chart, sizes_chart
-from opskit.reports.format import format_bytes, format_duration, format_time
-from opskit.reports.view import View, facts
+from opskit.reports.format import format_bytes, format_duration
+from opskit.reports.view import View, facts, time_and_local
 from opskit.runbooks.contract import Run
 
 SHOWN = 10
@@ -41,7 +41,7 @@ def plan(main: Cluster, note: str) -> View:
     }
     if backups:
         last = backups[0]
-        rows["Last backup"] = f"{last.name}, {format_time(last.started_at)}"
+        rows["Last backup"] = f"{last.name}, {time_and_local(last.started_at)}"
         rows["It took"] = format_duration(last.stopped_at - last.started_at)
         rows["It stored"] = (
             f"{format_bytes(last.stored_bytes)} for {format_bytes(last.cluster_bytes)}"
@@ -56,7 +56,7 @@ def result(backup: BaseBackup) -> View:
     return facts(
         {
             "Backup": backup.name,
-            "Started": format_time(backup.started_at),
+            "Started": time_and_local(backup.started_at),
             "Took": f"{format_duration(duration)}, {format_bytes(speed)} a second",
             "Cluster": format_bytes(backup.cluster_bytes),
             "Stored": f"{format_bytes(backup.stored_bytes)} in {_volumes(backup)}",
