@@ -1,13 +1,38 @@
 """The commands on a cluster and its backups."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from opskit.cli import _output as output
 from opskit.cli._app import BackupName, ClusterName, Json, OperationId, app, open_cluster
-from opskit.cli._progress import monitored
+from opskit.cli._progress import monitored, waiting
 from opskit.model.backup import Trigger
+
+
+@app.command()
+def demo(
+    directory: Annotated[
+        Path,
+        typer.Argument(
+            metavar="[DIRECTORY]", help="By default the current one.", show_default=False
+        ),
+    ] = Path(),
+    stop: Annotated[bool, typer.Option("--stop", help="Stop the server; its data stays.")] = False,
+) -> None:
+    """Start a PostgreSQL with data, and write opskit.toml for it.
+
+    Run it again to start the server again. To be rid of it, stop it and remove what it made.
+    """
+    from opskit.demo import start_demo, stop_demo
+
+    if stop:
+        stop_demo(directory)
+        return
+    with waiting("making and starting the demo's PostgreSQL"):
+        result = start_demo(directory)
+    output.print_facts(output.demo_facts(result))
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 
 from opskit.cli import _output as output
 from opskit.cli._app import BackupName, ClusterName, OperationId, app, open_cluster
-from opskit.cli._progress import monitored
+from opskit.cli._progress import monitored, waiting
 from opskit.cli._run import Session
 from opskit.config import PostgresSettings
 from opskit.errors import InputError, NotFoundError
@@ -110,7 +110,12 @@ def restore(
             monitor=monitor,
             operation=operation,
         )
-    typer.echo(copy.start().psql_line() if start else copy.files.data_directory)
+    if not start:
+        typer.echo(copy.files.data_directory)
+        return
+    with waiting("starting the copy"):
+        server = copy.start()
+    typer.echo(server.psql_line())
 
 
 @app.command()
@@ -119,7 +124,10 @@ def start(context: typer.Context, directory: Directory, port: Port = None) -> No
 
     It runs as the account that runs servers, with the PostgreSQL programs of its major version, until it is stopped.
     """
-    typer.echo(_copy(context, directory).start(port).psql_line())
+    copy = _copy(context, directory)
+    with waiting("starting the copy"):
+        server = copy.start(port)
+    typer.echo(server.psql_line())
 
 
 @app.command()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -13,7 +13,9 @@ from opskit.reports.format import format_bytes, format_duration, format_time
 
 if TYPE_CHECKING:
     import pandas
+    from rich.table import Table
 
+    from opskit.demo import DemoResult
     from opskit.operations.check import Finding
     from opskit.operations.restore import RestorePlan
 
@@ -33,6 +35,9 @@ BACKUP_KEYS = (
     "parent",
     "note",
 )
+_AMOUNTS = ("Took", "Size", "Stored")
+_LAST_WIDTH = 16
+_GAP = 2
 
 
 def print_json(data: object) -> None:
@@ -41,23 +46,47 @@ def print_json(data: object) -> None:
 
 
 def print_table(
-    headings: Sequence[str], rows: Iterable[Sequence[str]], right: Iterable[int] = ()
+    headings: Sequence[str], rows: Sequence[Sequence[str]], optional: Sequence[str] = ()
 ) -> None:
-    """A table for people; as wide as it needs where nobody looks, so that nothing is cut."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """A table for people, whose last column alone is broken into lines.
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number in right else "left")
-    for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
+    It is as wide as it needs where nobody looks, so that nothing is cut. On a terminal that is too narrow the
+    `optional` columns are left out, the first of them first.
+    """
+    from rich.cells import cell_len
+    from rich.console import Console
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=10_000)
-    console.print(table)
+    widths = {
+        heading: max(cell_len(one_line(cell)) for cell in (heading, *cells))
+        for heading, *cells in zip(headings, *rows, strict=True)
+    }
+    widths[headings[-1]] = min(widths[headings[-1]], _LAST_WIDTH)
+    out: list[str] = []
+    while len(out) < len(optional) and _needed(widths, out) > console.width:
+        out.append(optional[len(out)])
+    left = [n for n, heading in enumerate(headings) if heading not in out]
+    console.print(_table([headings[n] for n in left], [[row[n] for n in left] for row in rows]))
+
+
+def _needed(widths: Mapping[str, int], out: Sequence[str]) -> int:
+    return sum(width + _GAP for heading, width in widths.items() if heading not in out) - _GAP
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in headings:
+        justify: Literal["left", "right"] = "right" if heading in _AMOUNTS else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != headings[-1], overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(one_line(cell)) for cell in row))
+    return table
 
 
 def print_facts(facts: Mapping[str, str]) -> None:
@@ -78,14 +107,24 @@ def print_backups(rows: Sequence[Mapping[str, Any]], with_cluster: bool) -> None
     if not rows:
         typer.echo("no backups", err=True)
         return
-    headings = ["Backup", "Kind", "Trigger", "Status", "Started", "Took", "Size", "Stored", "Note"]
+    headings = [
+        "Backup",
+        "Kind",
+        "Trigger",
+        "Status",
+        "Started (UTC)",
+        "Took",
+        "Size",
+        "Stored",
+        "Note",
+    ]
     cells = [
         [
             str(row["name"] or ""),
             str(row["kind"] or ""),
             str(row["trigger"] or ""),
             str(row["status"]),
-            _time(row["started_at"]),
+            _time(row["started_at"]).removesuffix(" UTC"),
             _duration(row["started_at"], row["stopped_at"]),
             _size(row["cluster_bytes"]),
             _size(row["stored_bytes"]),
@@ -96,11 +135,7 @@ def print_backups(rows: Sequence[Mapping[str, Any]], with_cluster: bool) -> None
     if with_cluster:
         headings.insert(0, "Cluster")
         cells = [[str(row["cluster"]), *line] for row, line in zip(rows, cells, strict=True)]
-    print_table(
-        headings,
-        cells,
-        right=[i for i, h in enumerate(headings) if h in ("Took", "Size", "Stored")],
-    )
+    print_table(headings, cells, optional=("Took", "Kind", "Stored", "Started (UTC)", "Trigger"))
 
 
 def backup_record(backup: BaseBackup) -> dict[str, Any]:
@@ -155,6 +190,19 @@ def restore_facts(plan: "RestorePlan") -> dict[str, str]:
     for oid, place in plan.tablespaces.items():
         facts[f"tablespace {oid}"] = str(place)
     return facts
+
+
+def demo_facts(demo: "DemoResult") -> dict[str, str]:
+    """A demo that runs, for people."""
+    names = ", ".join(repr(database.name) for database in demo.databases)
+    account = f" as {demo.account!r}" if demo.account else ""
+    return {
+        "server": f"PostgreSQL {demo.postgresql_version}, {demo.state}{account}, in {str(demo.server_directory)!r}",
+        "databases": f"{names}; {format_bytes(demo.cluster_bytes)}",
+        "connect": demo.psql_line,
+        "configuration": str(demo.configuration),
+        "next": "opskit backup main",
+    }
 
 
 def _plain(value: object) -> object:

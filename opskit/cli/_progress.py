@@ -51,6 +51,15 @@ def monitored(ending: Ending) -> Iterator[CommandMonitor]:
 
 
 @contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """While something runs that tells nothing of its progress, and that a signal may interrupt where it stands."""
+    with _display() as display:
+        if display is not None:
+            display.add_task(what, total=None)
+        yield
+
+
+@contextlib.contextmanager
 def _display() -> Iterator["Display | None"]:
     if not sys.stderr.isatty():
         yield None
@@ -64,12 +73,13 @@ def _display() -> Iterator["Display | None"]:
         """Bytes, rate and the time that is left, as far as they are known."""
 
         def render(self, task: "Task") -> Text:
-            return Text(amounts(task.completed, task.total, task.speed, task.time_remaining))
+            told = amounts(task.completed, task.total, task.speed, task.time_remaining)
+            return Text(told, no_wrap=True)
 
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(24),
         Amounts(),
     )
     with Display(*columns, console=Console(stderr=True), transient=True) as display:

@@ -7,6 +7,7 @@ import typer
 
 from opskit.cli import _output as output
 from opskit.cli._app import ClusterName, Json, app
+from opskit.cli._progress import waiting
 from opskit.errors import InputError
 
 runbook = typer.Typer(
@@ -50,7 +51,8 @@ def run(
     from opskit.runbooks import run_runbook
 
     given = parameters(parameter)
-    result = run_runbook(context.obj.settings(), name, cluster, given)
+    with waiting(f"running {name} on {cluster}"):
+        result = run_runbook(context.obj.settings(), name, cluster, given)
     if json:
         output.print_json(result.as_dict())
     else:

@@ -304,6 +304,33 @@ def test_a_table_is_not_cut_where_nobody_looks(capsys: pytest.CaptureFixture[str
     assert "\x1b" not in shown
 
 
+def test_a_narrow_terminal_keeps_what_matters(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal of 80 columns names stay whole, and columns that say less are left out instead of broken."""
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes it for a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    row = dict.fromkeys(BACKUP_KEYS) | {
+        "name": "20261122T140305Z",
+        "cluster": "main",
+        "kind": "full",
+        "trigger": "on demand",
+        "status": "complete",
+        "started_at": datetime(2026, 11, 22, 14, 3, 5, tzinfo=UTC),
+        "stopped_at": datetime(2026, 11, 22, 14, 5, 19, tzinfo=UTC),
+        "cluster_bytes": 1_500_000_000,
+        "stored_bytes": 310_000_000,
+        "note": "a note that is too long for a line of a terminal that is as narrow as this one",
+    }
+    print_backups([row], with_cluster=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split()[:6] == ["main", "20261122T140305Z", "on", "demand", "complete", "1.5"]
+    assert "Took" not in lines[0]
+    monkeypatch.setenv("COLUMNS", "140")
+    print_backups([row], with_cluster=True)
+    assert "2026-11-22 14:03:05  2 min 14 s  1.5 GB  310 MB" in capsys.readouterr().out
+
+
 def test_an_empty_table_of_backups_gives_no_rows() -> None:
     """The rows of a DataFrame without backups are none, whatever its types."""
     assert backup_rows("main", backups_table([], [])) == []
