@@ -1,0 +1,137 @@
+"""What cards say, as HTML: how far an operation is, how it ended, and what went wrong with what to do about it."""
+
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from html import escape
+
+from opskit.errors import Cancelled, OpskitError
+from opskit.model.backup import BaseBackup
+from opskit.model.operation import Operation, OperationKind
+from opskit.reports.format import format_bytes, format_duration, format_time
+from opskit.widgets._pace import Pace
+
+_DOING = {
+    OperationKind.BACKUP: "Backing up",
+    OperationKind.DOWNLOAD: "Downloading",
+    OperationKind.RESTORE: "Restoring",
+}
+
+
+def progress_html(operation: Operation, pace: Pace, now: datetime, is_cancelling: bool) -> str:
+    """A running operation: what, phase, bytes of bytes, rate, time left."""
+    progress = operation.progress
+    what = f"{_DOING[operation.kind]} {operation.backup or operation.cluster}"
+    phase = "cancelling" if is_cancelling else progress.phase
+    share = None
+    if progress.bytes_expected:
+        share = min(100, 100 * progress.bytes_done // progress.bytes_expected)
+    told = []
+    if progress.bytes_expected:
+        told.append(
+            f"{format_bytes(progress.bytes_done)} of {format_bytes(progress.bytes_expected)}"
+        )
+    if pace.rate is not None:
+        told.append(f"{format_bytes(pace.rate)}/s")
+    if pace.left is not None:
+        told.append(f"{format_duration(pace.left)} left")
+    if not told:
+        told.append(f"{format_duration(now - operation.started_at)} so far")
+    value = "" if share is None else f' aria-valuenow="{share}"'
+    bar = (
+        '<div class="opskit-fill opskit-unknown"></div>'
+        if share is None
+        else f'<div class="opskit-fill" style="width:{share}%"></div>'
+    )
+    return (
+        f'<div class="opskit-line"><b>{escape(what)}</b><span>{escape(phase)}</span></div>'
+        f'<div class="opskit-bar" role="progressbar" aria-label="{escape(what)}: {escape(phase)}"'
+        f' aria-valuemin="0" aria-valuemax="100"{value}>{bar}</div>'
+        f'<div class="opskit-line opskit-quiet"><span>{escape(" · ".join(told))}</span>'
+        f"<span>{'' if share is None else f'{share} %'}</span></div>"
+    )
+
+
+def ended_html(operation: Operation, backup: BaseBackup | None, size: int | None) -> str:
+    """A complete operation, and what can be done next.
+
+    Parameters
+    ----------
+    backup
+        The backup it was about, where that can be read.
+    size
+        Of the file that a download wrote, in bytes, where it can be seen.
+    """
+    if operation.kind is OperationKind.BACKUP:
+        return _backed_up(operation, backup)
+    if operation.kind is OperationKind.DOWNLOAD:
+        return _downloaded(operation, backup, size)
+    directory = str((operation.result or {}).get("directory", ""))
+    start = f"opskit start {shlex.quote(directory)}"
+    return f"<p><b>Restored into {escape(directory)}</b></p><p>To start it:</p>{_commands([start])}"
+
+
+def error_html(heading: str, error: OpskitError, details: Mapping[str, str]) -> str:
+    """An error: message, hint, and what a report of it needs, folded. No traceback: it may quote anything."""
+    if isinstance(error, Cancelled):
+        return f"<p><b>{escape(heading)}</b></p><p>Nothing of it was kept.</p>"
+    rows = {"kind": f"{error.kind} ({type(error).__name__})", **details}
+    listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
+    hint = f'<p class="opskit-hint">{escape(error.hint)}</p>' if error.hint else ""
+    return (
+        f'<p role="alert"><b>{escape(heading)}</b>: {escape(error.message)}</p>{hint}'
+        f"<details><summary>Details</summary><dl>{listed}</dl></details>"
+    )
+
+
+def trouble_html(error: OpskitError) -> str:
+    """What keeps a panel from being up to date."""
+    told = error_html("This may be out of date", error, {})
+    return f'<div class="opskit-trouble">{told}</div>'
+
+
+def ended_heading(operation: Operation, error: OpskitError) -> str:
+    """How an operation ended that is not complete, in a few words."""
+    ended = "was cancelled" if isinstance(error, Cancelled) else "failed"
+    return f"The {operation.kind} {ended}"
+
+
+def operation_details(operation: Operation) -> dict[str, str]:
+    """What tells one operation from others, for the folded part of an error."""
+    return {
+        "operation": operation.id,
+        "process": f"{operation.pid} on {operation.host}",
+        "started": format_time(operation.started_at),
+    }
+
+
+def _backed_up(operation: Operation, backup: BaseBackup | None) -> str:
+    told = []
+    if backup is not None:
+        told = [
+            f"{format_bytes(backup.cluster_bytes)} in {format_duration(backup.stopped_at - backup.started_at)}",
+            f"stored as {format_bytes(backup.stored_bytes)}",
+        ]
+    facts = f"<p>{escape(', '.join(told))}. <b>Download</b> brings it here.</p>" if told else ""
+    return f"<p><b>Backup {escape(operation.backup or '')} is complete</b></p>{facts}"
+
+
+def _downloaded(operation: Operation, backup: BaseBackup | None, size: int | None) -> str:
+    path = str((operation.result or {}).get("path", operation.parameters.get("path", "")))
+    sized = f", {format_bytes(size)}" if size is not None else ""
+    needs = f", with PostgreSQL {backup.major} on the PATH" if backup is not None else ""
+    user = backup.superuser if backup is not None else "postgres"
+    commands = [
+        f"tar --zstd -xf {shlex.quote(path)}",
+        f"cd data/backup/{operation.backup}/snapshot",
+        "postgres -D conf",
+    ]
+    return (
+        f"<p><b>Downloaded</b> to <code>{escape(path)}</code>{sized}</p>"
+        f"<p>To start it, here or wherever you carry it{escape(needs)}:</p>{_commands(commands)}"
+        f"<p>and in another terminal:</p>{_commands([f'psql postgres -U {shlex.quote(user)}'])}"
+    )
+
+
+def _commands(lines: list[str]) -> str:
+    return f'<pre tabindex="0">{escape(chr(10).join(lines))}</pre>'

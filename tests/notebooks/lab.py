@@ -1,0 +1,219 @@
+"""A JupyterLab of a test's own, and a real browser in it."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, Route
+
+from opskit.postgres.server import free_port
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+TIMEZONE = "Asia/Kolkata"  # not UTC, not in whole hours: a time in the wrong zone shows
+PATIENCE = 120.0
+_NOTIFICATIONS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+_THEMES = "@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+
+# JupyterLab's own commands: buttons of its toolbar may be pressed before the kernel listens.
+_OPEN = """async (path) => {
+    const app = window.jupyterapp;
+    await app.restored;
+    const panel = await app.commands.execute('docmanager:open', {path, factory: 'Notebook'});
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    const kernel = panel.sessionContext.session.kernel;
+    await kernel.info;
+    await kernel.requestKernelInfo();
+    app.commands.execute('application:set-mode', {mode: 'single-document'});
+    app.shell.collapseLeft();
+    window.testedPanel = panel;
+}"""
+_RUN_ALL = """async () => {
+    window.jupyterapp.shell.activateById(window.testedPanel.id);
+    await window.jupyterapp.commands.execute('notebook:run-all-cells');
+}"""
+_EXECUTE = """async (code) => {
+    const future = window.testedPanel.sessionContext.session.kernel.requestExecute({code});
+    const told = [];
+    future.onIOPub = (message) => {
+        if (message.content.text !== undefined) told.push(message.content.text);
+        if (message.content.evalue !== undefined) told.push(message.content.evalue);
+    };
+    await future.done;
+    return told.join('');
+}"""
+
+
+class Lab:
+    """A running JupyterLab server.
+
+    Parameters
+    ----------
+    root
+        Its files: notebooks are opened by their path below.
+    home
+        Where it keeps its own things, so that nothing of this machine's Jupyter is read or written.
+    environment
+        Further variables for its kernels.
+    """
+
+    def __init__(self, root: Path, home: Path, environment: Mapping[str, str]) -> None:
+        self.root, self._home = root, home
+        self._environment = dict(environment)
+        self._token = secrets.token_hex(16)
+        self.port = free_port()
+        self.log = home / "lab.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the browser begins."""
+        return f"http://127.0.0.1:{self.port}/lab?token={self._token}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._setting(_NOTIFICATIONS, {"fetchNews": "false", "checkForUpdates": False})
+        command = [
+            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+            *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}"),
+            *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
+            f"--IdentityProvider.token={self._token}",
+            "--LabApp.expose_app_in_browser=True",
+        ]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._variables(),
+                start_new_session=True,
+            )
+        wait_until(self._answers, "JupyterLab answers")
+
+    def stop(self) -> None:
+        """Stop it with its kernels."""
+        if self._process is None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(30)
+
+    def use_theme(self, name: str) -> None:
+        """Look like ``JupyterLab Light`` or ``JupyterLab Dark`` from the next page on."""
+        self._setting(_THEMES, {"theme": name, "adaptive-theme": False})
+
+    def _answers(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise AssertionError(f"JupyterLab ended:\n{self.log.read_text(errors='replace')}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api", timeout=5):
+                return True
+        except (URLError, OSError):
+            return False
+
+    def _setting(self, path: str, values: Mapping[str, Any]) -> None:
+        file = self._home / "user-settings" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values), encoding="utf-8")
+
+    def _variables(self) -> dict[str, str]:
+        own = {
+            "HOME": self._home,
+            "IPYTHONDIR": self._home / "ipython",
+            "JUPYTER_CONFIG_DIR": self._home / "config",
+            "JUPYTER_DATA_DIR": self._home / "data",
+            "JUPYTER_RUNTIME_DIR": self._home / "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": self._home / "user-settings",
+            "JUPYTERLAB_WORKSPACES_DIR": self._home / "workspaces",
+        }
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
+        return {**kept, **{name: str(path) for name, path in own.items()}, **self._environment}
+
+
+class LabPage:
+    """A browser's page on a notebook in JupyterLab.
+
+    `foreign` are the addresses that the page asked for anywhere else than at its server; they were not let through.
+    """
+
+    def __init__(self, page: Page, lab: Lab) -> None:
+        self.page, self._lab = page, lab
+        self.foreign: list[str] = []
+        page.set_default_timeout(PATIENCE * 1000)
+        page.route("**/*", self._pass)
+
+    def open(self, notebook: str) -> None:
+        """Open a notebook, and wait until its kernel listens."""
+        self.page.goto(self._lab.url)
+        self.page.wait_for_function("window.jupyterapp !== undefined")
+        self.page.evaluate(_OPEN, notebook)
+
+    def run_all(self) -> None:
+        """Run all cells of the notebook."""
+        self.page.evaluate(_RUN_ALL)
+
+    def execute(self, code: str) -> str:
+        """Run code in the notebook's kernel, as a cell would; what it printed, or its error."""
+        told: str = self.page.evaluate(_EXECUTE, code)
+        return told
+
+    def _pass(self, route: Route) -> None:
+        if urlsplit(route.request.url).netloc == f"127.0.0.1:{self._lab.port}":
+            route.continue_()
+        else:
+            self.foreign.append(route.request.url)
+            route.abort()
+
+
+@contextmanager
+def running_lab(root: Path, home: Path, environment: Mapping[str, str]) -> Iterator[Lab]:
+    """A JupyterLab for the length of a ``with`` block."""
+    lab = Lab(root, home, environment)
+    try:
+        lab.start()
+        yield lab
+    finally:
+        lab.stop()
+
+
+def launch(playwright: Playwright) -> Browser:
+    """A headless Chromium of this machine; without one the test fails, and says what installs it."""
+    for name in CHROMIUM:
+        program = shutil.which(name)
+        if program is not None:
+            return playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+    pytest.fail("there is no Chromium: apt-get install chromium fonts-dejavu-core", pytrace=False)
+
+
+def wait_until(holds: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+    """Wait until `holds`, in seconds at most `patience`."""
+    deadline = time.monotonic() + patience
+    while not holds():
+        assert time.monotonic() < deadline, f"waited {patience:.0f} s in vain until {what}"
+        time.sleep(0.05)
