@@ -12,6 +12,13 @@ from opskit.model.manifest import check_received, read_manifest
 from opskit.model.operation import Progress
 from opskit.operations.monitor import Monitor
 from opskit.postgres.connection import Connection, connect
+from opskit.postgres.events import (
+    ArchiveStarted,
+    BackupEnded,
+    BackupEvent,
+    BackupStarted,
+    ManifestStarted,
+)
 from opskit.postgres.facts import (
     ClusterFacts,
     backup_running,
@@ -19,14 +26,7 @@ from opskit.postgres.facts import (
     probe,
     server_time,
 )
-from opskit.postgres.replication import (
-    ArchiveStarted,
-    BackupEnded,
-    BackupEvent,
-    BackupStarted,
-    ManifestStarted,
-    ReplicationConnection,
-)
+from opskit.postgres.replication import ReplicationConnection
 from opskit.repository import BackupWriter, Repository
 from opskit.repository.snapshot import SnapshotWriter
 from opskit.repository.startup import Origin, startup_files
@@ -83,8 +83,8 @@ def create_backup(
         stack.enter_context(_slot(connection, facts, monitor))
         stream = stack.enter_context(ReplicationConnection(connection.parameters, monitor.check))
         writer = repository.new_backup(cluster.name, server_time(connection))
-        taking = _Taking(cluster, connection, facts, writer, monitor)
         try:
+            taking = _Taking(cluster, connection, facts, writer, monitor)
             named(writer.name)
             monitor.report(Progress(phase="waiting for the checkpoint"))
             label = f"opskit {cluster.name} {writer.name}"

@@ -21,6 +21,7 @@ from opskit.repository.volumes import Volume, VolumeWriter
 from opskit.store import Store
 
 FORMAT = 1
+_RECORD = "backup.json"
 _READERS = 8
 _ABANDONED_AFTER = timedelta(days=1)
 _LOOKED_AT = 50
@@ -194,7 +195,7 @@ class Repository:
         for folder in folders:
             objects = self._store.list(folder).objects
             names = {stat.name.rpartition("/")[2] for stat in objects}
-            if "backup.json" not in names and all(
+            if _RECORD not in names and all(
                 stat.modified_at < now - _ABANDONED_AFTER for stat in objects
             ):
                 for stat in objects:
@@ -209,7 +210,7 @@ class Repository:
             return error
 
     def _record(self, cluster: str, name: str) -> BaseBackup:
-        backup = read_record(self._content(f"{_folder(cluster, name)}/backup.json"))
+        backup = read_record(self._content(f"{_folder(cluster, name)}/{_RECORD}"))
         if (backup.cluster, backup.name) != (cluster, name):
             raise IntegrityError(
                 f"the record of {cluster!r} {name!r} says it is {backup.cluster!r} {backup.name!r}",
@@ -247,10 +248,10 @@ class Repository:
 
     def _agreement(self, name: str) -> dict[str, object]:
         try:
-            kept: dict[str, object] = json.loads(self._content(name))
-        except ValueError:
+            kept: dict[str, object] = dict(json.loads(self._content(name)))
+        except (ValueError, TypeError):
             raise IntegrityError(
-                f"{name!r} in {self.url} is not valid JSON",
+                f"{name!r} in {self.url} is not what opskit wrote",
                 hint="Put back what was there; docs/format.md says what it holds.",
             ) from None
         if kept.get("format") != FORMAT:
@@ -272,7 +273,7 @@ class BackupWriter:
         self.volumes = VolumeWriter(
             lambda volume, chunks: store.put(f"{self._folder}/{volume}", chunks)
         )
-        self._put: list[str] = []
+        self._begun: list[str] = []
 
     def put_manifest(self, manifest: bytes) -> str:
         """Keep the server's manifest; the SHA-256 of what is stored."""
@@ -284,18 +285,29 @@ class BackupWriter:
 
     def commit(self, backup: BaseBackup) -> None:
         """Put the record: from here on the backup exists."""
-        self._store.put(f"{self._folder}/backup.json", [write_record(backup)])
+        self._keep(_RECORD, write_record(backup))
 
     def discard(self) -> None:
-        """Stop all work and remove what has been stored, as far as the store allows."""
-        stored = self.volumes.abort()
-        for name in [*self._put, *stored]:
-            with suppress(OpskitError):
+        """Stop all work and remove what has been stored, as far as the store allows.
+
+        A put that failed may have been carried out nevertheless. So everything that was begun is removed, the record
+        first; and what a record refers to stays, if that cannot be removed.
+        """
+        begun = [*self.volumes.abort(), *self._begun]
+        for name in reversed(begun):
+            try:
                 self._store.delete(f"{self._folder}/{name}")
+            except OpskitError:
+                if name == _RECORD:
+                    return
 
     def _keep(self, name: str, content: bytes) -> str:
-        self._store.put(f"{self._folder}/{name}", [content])
-        self._put.append(name)
+        self._begun.append(name)
+        try:
+            self._store.put(f"{self._folder}/{name}", [content])
+        except ConflictError:  # it is somebody else's
+            self._begun.remove(name)
+            raise
         return hashlib.sha256(content).hexdigest()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import zstandard
 
-from opskit.errors import ErrorKind, IntegrityError, StoreError
+from opskit.errors import ErrorKind, IntegrityError, ServerError, StoreError
 from opskit.repository.tar import BLOCK_BYTES, Header, read_header
 from opskit.repository.volumes import Member, Volume
 
@@ -280,7 +280,10 @@ def _content_size(compressed: bytes, volume: Volume) -> int:
 
 
 def _expected_header(volume: Volume, member: Member, block: bytes) -> Header:
-    header = read_header(block)
+    try:
+        header = read_header(block)
+    except ServerError:
+        header = None
     if header is None or (header.name.rstrip("/"), header.size) != (member.name, member.size):
         raise _damaged(volume, f"its index promises {member.name!r} at byte {member.offset}")
     return header

@@ -9,10 +9,12 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import zstandard
+
+from opskit.errors import ConflictError
 
 FRAME_BYTES = 4 << 20
 VOLUME_BYTES = 128 << 20
@@ -58,7 +60,8 @@ class VolumeWriter:
     threads
         How many frames are compressed at once.
     frame_bytes, volume_bytes
-        Tar bytes to a frame, and after how many a volume is cut at the next member.
+        Tar bytes to a frame, whole blocks of 512 so that no header is cut, and after how many a volume is cut at the
+        next member.
     """
 
     def __init__(
@@ -119,19 +122,24 @@ class VolumeWriter:
         """
         self._end_volume()
         try:
-            volumes = [volume.stored() for volume in self._volumes]
-            self._raise_failure()
-            return volumes
+            done = [volume.done for volume in self._volumes if volume.done is not None]
+            wait(done)
+            self._raise_failure()  # the first one: the volumes after it were given up for it
+            return [volume.stored() for volume in self._volumes]
         finally:
             self._shut_down()
 
     def abort(self) -> list[str]:
-        """Stop all work; the names of the volumes that are stored nevertheless."""
+        """Stop all work; the names of the volumes that may be stored nevertheless, none that is somebody else's."""
         self._failure = self._failure or _Aborted()
         for volume in self._volumes:
             volume.queue.put(None)
         self._shut_down()
-        return [v.name for v in self._volumes if v.done and v.done.exception() is None]
+        return [
+            volume.name
+            for volume in self._volumes
+            if volume.done and not isinstance(volume.done.exception(), ConflictError)
+        ]
 
     def _begin_volume(self) -> "_Open":
         volume = _Open(volume_name(len(self._volumes) + 1))
