@@ -52,6 +52,8 @@ class ErrorKind(StrEnum):
     SERVER_GONE = "server gone"
     SERVER_REFUSED = "server refused"
     SERVER_NOT_STARTED = "server not started"
+    WAL_REMOVED = "wal removed"
+    WAL_GAP = "wal gap"
     STORE_NOT_WRITABLE = "store not writable"
     STORE_FULL = "store full"
     STORE_UNREACHABLE = "store unreachable"

@@ -79,7 +79,9 @@ def create_backup(
         stack.callback(connection.close)
         facts = probe(connection)
         lock_for_backup(connection)
-        repository.claim_cluster(cluster.name, facts.system_identifier, facts.major)
+        repository.claim_cluster(
+            cluster.name, facts.system_identifier, facts.major, facts.wal_segment_bytes
+        )
         stack.enter_context(_slot(connection, facts, monitor))
         stream = stack.enter_context(ReplicationConnection(connection.parameters, monitor.check))
         writer = repository.new_backup(cluster.name, server_time(connection))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from opskit.errors import ConflictError, ErrorKind
+from opskit.model.lsn import Lsn
 from opskit.postgres.connection import Connection
 
 # "opskit" in ASCII, and 1 for the backup lock: one number for every version of opskit that is to exclude another
@@ -71,6 +72,43 @@ class ClusterFacts:
     def major(self) -> int:
         """The major version of PostgreSQL."""
         return int(self.postgresql_version.split(".")[0])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotFacts:
+    """A replication slot: from where on the server keeps WAL for it, and how that stands.
+
+    `wal_status` is ``reserved``, ``extended``, ``unreserved`` or ``lost`` (manual, ``pg_replication_slots``);
+    `safe_bytes` how much more may be written before it is in danger, `None` where nothing limits it.
+    """
+
+    restart_lsn: Lsn | None
+    is_active: bool
+    wal_status: str
+    safe_bytes: int | None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the server removed WAL that the slot was to keep."""
+        return self.wal_status == "lost"
+
+
+def slot_facts(connection: Connection, name: str) -> SlotFacts | None:
+    """The slot `name`; `None` when there is none."""
+    rows = connection.rows(
+        "SELECT restart_lsn::text, active, coalesce(wal_status, 'lost'), safe_wal_size"
+        " FROM pg_replication_slots WHERE slot_name = %s",
+        name,
+    )
+    if not rows:
+        return None
+    restart, active, status, safe = rows[0]
+    return SlotFacts(
+        restart_lsn=Lsn.parse(restart) if restart else None,
+        is_active=active,
+        wal_status=status,
+        safe_bytes=safe,
+    )
 
 
 def probe(connection: Connection) -> ClusterFacts:

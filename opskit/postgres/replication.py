@@ -6,9 +6,10 @@ nothing of tar, files or repositories.
 """
 
 import select
+import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 import psycopg
@@ -17,51 +18,27 @@ from psycopg import pq
 from opskit.errors import ErrorKind, ServerError
 from opskit.model.lsn import Lsn
 from opskit.postgres.connection import connecting
+from opskit.postgres.events import (
+    ArchiveStarted,
+    BackupEnded,
+    BackupEvent,
+    BackupStarted,
+    Keepalive,
+    ManifestStarted,
+    Silence,
+    SystemIdentity,
+    TimelineEnded,
+    WalData,
+    WalEvent,
+)
 
 _WAIT_SECONDS = 0.25
 _NEW_ARCHIVE, _DATA, _PROGRESS, _MANIFEST = b"ndpm"
-
-
-@dataclass(frozen=True, slots=True)
-class SystemIdentity:
-    """The answer to ``IDENTIFY_SYSTEM``."""
-
-    system_identifier: str
-    timeline: int
-    flushed_lsn: Lsn
-
-
-@dataclass(frozen=True, slots=True)
-class BackupStarted:
-    """The backup's start, and its tablespaces: (oid, location, estimated bytes), the main one as (`None`, "", …)."""
-
-    start_lsn: Lsn
-    timeline: int
-    archives: tuple[tuple[int | None, str, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ArchiveStarted:
-    """A tar archive begins: ``<oid>.tar`` of a tablespace, or ``base.tar``."""
-
-    name: str
-    location: str
-
-
-@dataclass(frozen=True, slots=True)
-class ManifestStarted:
-    """The backup manifest begins."""
-
-
-@dataclass(frozen=True, slots=True)
-class BackupEnded:
-    """The backup is complete on the server's side."""
-
-    stop_lsn: Lsn
-    timeline: int
-
-
-BackupEvent = BackupStarted | ArchiveStarted | memoryview | ManifestStarted | BackupEnded
+_WAL, _KEEPALIVE = b"wk"
+_WAL_HEADER = struct.Struct(">QQq")
+_KEEPALIVE_BODY = struct.Struct(">QqB")
+_STATUS = struct.Struct(">cQQQqB")
+_EPOCH_2000 = 946_684_800
 
 
 class ReplicationConnection:
@@ -148,6 +125,91 @@ class ReplicationConnection:
         self._result(pq.ExecStatus.COMMAND_OK)
         yield BackupEnded(Lsn.parse(end[0][0]), int(end[0][1]))
 
+    def create_slot(self, name: str) -> None:
+        """Make a permanent physical slot that keeps WAL from now on; errors as `create_temporary_slot`."""
+        self._rows(b"CREATE_REPLICATION_SLOT %s PHYSICAL RESERVE_WAL" % name.encode())
+
+    def timeline_history(self, timeline: int) -> bytes:
+        """The history file of `timeline`, which is not 1."""
+        self._send(b"TIMELINE_HISTORY %d" % timeline)
+        content = self._result(pq.ExecStatus.TUPLES_OK).get_value(0, 1) or b""
+        while self._next_result() is not None:
+            pass
+        return content
+
+    def wal(self, slot: str, start: Lsn, timeline: int) -> Iterator[WalEvent]:
+        """Stream WAL from `start`, which lies on `timeline`, until that timeline ends or the connection does.
+
+        `confirm` tells the server how far it may forget. `WalData` is contiguous; its bytes are valid until the next
+        event is taken. Something comes at least four times a second.
+
+        Raises
+        ------
+        ServerError
+            `WAL_REMOVED` when the server does not have the WAL any more; otherwise as `base_backup`.
+        """
+        self._send(
+            b"START_REPLICATION SLOT %s PHYSICAL %s TIMELINE %d"
+            % (slot.encode(), str(start).encode(), timeline)
+        )
+        result = self._next_result()
+        if result is not None and result.status == pq.ExecStatus.COPY_BOTH:
+            expected = start
+            for event in self._streamed():
+                if isinstance(event, WalData):
+                    if event.start != expected:
+                        raise ServerError(
+                            f"the server sent WAL from {event.start}, expected {expected}",
+                            ErrorKind.SERVER_REFUSED,
+                        )
+                    expected = Lsn(event.start + len(event.data))
+                yield event
+            self._pgconn.put_copy_end()
+            self._flush()
+            result = self._next_result()
+            while result is not None and result.status == pq.ExecStatus.COPY_IN:
+                result = self._next_result()
+        if result is None or result.status != pq.ExecStatus.TUPLES_OK:
+            raise self._refused(result) if result is not None else self._gone("the stream ended")
+        [[next_timeline, switched_at]] = _table(result)
+        while self._next_result() is not None:
+            pass
+        yield TimelineEnded(int(next_timeline), Lsn.parse(switched_at))
+
+    def confirm(self, durable: Lsn) -> None:
+        """Tell the server that everything before `durable` is safe, so that its slot may move on."""
+        now = int((time.time() - _EPOCH_2000) * 1_000_000)
+        try:
+            self._pgconn.put_copy_data(_STATUS.pack(b"r", durable, durable, durable, now, 0))
+        except psycopg.OperationalError as error:
+            raise self._gone(str(error)) from None
+        self._flush()
+
+    def _streamed(self) -> Iterator[WalEvent]:
+        """The messages of a WAL stream, until the server ends it."""
+        while True:
+            size, data = self._pgconn.get_copy_data(1)
+            if size > 0:
+                message = memoryview(data)
+                if message[0] == _WAL:
+                    start, _, sent = _WAL_HEADER.unpack_from(message, 1)
+                    yield WalData(Lsn(start), _server_clock(sent), message[1 + _WAL_HEADER.size :])
+                elif message[0] == _KEEPALIVE:
+                    end, sent, answer = _KEEPALIVE_BODY.unpack_from(message, 1)
+                    yield Keepalive(Lsn(end), _server_clock(sent), bool(answer))
+                continue
+            if size < 0:
+                return
+            ready = self._poll.poll(_WAIT_SECONDS * 1000)
+            self._check()
+            if not ready:
+                yield Silence()
+                continue
+            try:
+                self._pgconn.consume_input()
+            except psycopg.OperationalError as error:
+                raise self._gone(str(error)) from None
+
     def _copied(self) -> Iterator[BackupEvent]:
         """The messages of the COPY, read as they arrive without ever blocking in libpq."""
         get, consume, poll = (
@@ -190,6 +252,12 @@ class ReplicationConnection:
     def _send(self, command: bytes) -> None:
         try:
             self._pgconn.send_query(command)
+        except psycopg.OperationalError as error:
+            raise self._gone(str(error)) from None
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
             while self._pgconn.flush():
                 self._check()
         except psycopg.OperationalError as error:
@@ -221,6 +289,12 @@ class ReplicationConnection:
         message = field(pq.DiagnosticField.MESSAGE_PRIMARY)
         if not state or state.startswith("57P"):
             return self._gone(message or "the connection was closed")
+        if state == "58P01" and "has already been removed" in message:
+            return ServerError(
+                f"the server refused: {message}",
+                ErrorKind.WAL_REMOVED,
+                "Take a new backup: recovery cannot pass this gap.",
+            )
         kind, hint = _REFUSALS.get(state, (ErrorKind.SERVER_REFUSED, ""))
         return ServerError(
             f"the server refused: {message}", kind, hint or field(pq.DiagnosticField.MESSAGE_HINT)
@@ -265,6 +339,10 @@ def _table(result: "pq.abc.PGresult") -> list[list[str]]:
         ]
         for row in range(result.ntuples)
     ]
+
+
+def _server_clock(microseconds: int) -> datetime:
+    return datetime(2000, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 
 
 def _quoted(text: str) -> bytes:

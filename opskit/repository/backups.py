@@ -18,6 +18,7 @@ from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_re
 from opskit.repository.archive import Archive
 from opskit.repository.index import compress, decompress, read_index, write_index
 from opskit.repository.volumes import Volume, VolumeWriter
+from opskit.repository.wal import WalArchive
 from opskit.store import Store
 
 FORMAT = 1
@@ -47,7 +48,9 @@ class Repository:
         """The names of the clusters that have something here, sorted."""
         return [name for name in self._store.list().folders if not name.startswith(".")]
 
-    def claim_cluster(self, cluster: str, system_identifier: str, major: int) -> None:
+    def claim_cluster(
+        self, cluster: str, system_identifier: str, major: int, wal_segment_bytes: int
+    ) -> None:
         """Make sure that `cluster` is this system identifier's name here; to be called before every write.
 
         Raises
@@ -61,7 +64,12 @@ class Repository:
         self._agree("repository.json", mark)
         self._agree(
             f"{cluster}/cluster.json",
-            {"format": FORMAT, "system_identifier": system_identifier, "postgresql_major": major},
+            {
+                "format": FORMAT,
+                "system_identifier": system_identifier,
+                "postgresql_major": major,
+                "wal_segment_bytes": wal_segment_bytes,
+            },
         )
         self.check_claim(cluster, system_identifier, major)
 
@@ -82,6 +90,28 @@ class Repository:
                 ErrorKind.NAME_TAKEN,
                 "Configure the server under another name, or another repository.",
             )
+
+    def wal(self, cluster: str, segment_bytes: int) -> WalArchive:
+        """The WAL archive of a cluster with segments of that size; nothing is read yet."""
+        return WalArchive(self._store, cluster, segment_bytes)
+
+    def known_wal(self, cluster: str) -> WalArchive:
+        """The WAL archive of a cluster that has something here.
+
+        Raises
+        ------
+        NotFoundError
+            The repository does not know the cluster.
+        """
+        try:
+            kept = self._agreement(f"{cluster}/cluster.json")
+        except NotFoundError:
+            raise NotFoundError(
+                f"{self.url} holds nothing of cluster {cluster!r}",
+                ErrorKind.CLUSTER_NOT_FOUND,
+                f"Begin with 'opskit backup {cluster}'.",
+            ) from None
+        return self.wal(cluster, int(str(kept["wal_segment_bytes"])))
 
     def survey(self, cluster: str) -> Survey:
         """Everything that lies below `cluster`; a cluster without backups gives an empty survey.

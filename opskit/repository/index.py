@@ -75,3 +75,18 @@ def decompress(content: bytes) -> bytes:
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
     return decompressed
+
+
+def decompress_frames(stored: bytes) -> bytes:
+    """The content of zstd frames, one after the other; `ValueError` when one is damaged or cut off."""
+    content = []
+    while stored:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        try:
+            content.append(frame.decompress(stored))
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from None
+        if not frame.eof:
+            raise ValueError("it is cut off")
+        stored = frame.unused_data
+    return b"".join(content)
