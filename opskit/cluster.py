@@ -328,7 +328,7 @@ class Cluster:
         @contextmanager
         def recording() -> "Iterator[Recorder]":
             with recorded(
-                self.catalog,
+                lambda: self.catalog,
                 kind=kind,
                 cluster=self.name,
                 parameters=parameters,

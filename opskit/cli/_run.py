@@ -1,6 +1,7 @@
-"""How a command ends: exit codes, one line for an error, and a clean end by SIGINT and SIGTERM."""
+"""How a command ends: exit codes, one line for an error, and a clean end by SIGINT, SIGTERM and SIGHUP."""
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -26,7 +27,7 @@ _PASSWORDS = re.compile(
 
 @dataclass(slots=True)
 class Ending:
-    """What SIGINT and SIGTERM have asked for.
+    """What SIGINT, SIGTERM or SIGHUP has asked for.
 
     While an operation runs (`gently`), the first signal only sets `asked`, which the operation looks at in places
     where it can end cleanly; a second SIGINT ends it where it stands.
@@ -36,7 +37,7 @@ class Ending:
     is_gentle: bool = False
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """The handler of both signals."""
+        """The handler of the signals."""
         again, self.asked = self.asked is not None, signal.Signals(number)
         if not self.is_gentle or (again and number == signal.SIGINT):
             raise Cancelled("cancelled")
@@ -72,16 +73,43 @@ def run(app: typer.Typer, arguments: Sequence[str] | None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # paths may hold bytes that are no text
     session = Session()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with _signals(session.ending), _warnings():
+        given = sys.argv[1:] if arguments is None else arguments
+        return _invoke(app, join_parameters(given), session)
+
+
+@contextlib.contextmanager
+def _signals(ending: Ending) -> Iterator[None]:
+    """Handle the signals that end a command; one that is ignored (nohup, a job in the background) stays so."""
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if (handler := signal.getsignal(number)) is not signal.SIG_IGN
+    }
+    for number in before:
+        signal.signal(number, ending.handle)
     try:
-        for number in before:
-            signal.signal(number, session.ending.handle)
-        return _invoke(
-            app, join_parameters(sys.argv[1:] if arguments is None else arguments), session
-        )
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[None]:
+    """Show what the floors below log as a warning, in the command's own form."""
+    handler = _Warnings(logging.WARNING)
+    logger = logging.getLogger("opskit")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Warnings(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(f"opskit: {one_line(record.getMessage())}", err=True)
 
 
 def join_parameters(arguments: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Recorder:
     """A `Monitor` whose reports reach the catalog about every second.
 
-    Set `backup` as soon as the backup's name is known, and `result` (plain data) before the end.
+    `operation_id` is empty when the operation could not be recorded. Set `backup` as soon as the backup's name is known, and `result` (plain data) before the end.
     """
 
     def __init__(self, operation_id: str, monitor: Monitor) -> None:
@@ -55,7 +55,7 @@ class Recorder:
 
 @contextmanager
 def recorded(
-    catalog: Catalog,
+    catalog: Callable[[], Catalog],
     *,
     kind: OperationKind,
     cluster: str,
@@ -72,6 +72,10 @@ def recorded(
 
     Parameters
     ----------
+    catalog
+        Opens it, or gives the one that is open.
+    id
+        The row's id, where somebody waits for that row; a new one by default.
     monitor
         Who else gets every report and may ask for the end, called in the operation's thread.
     watch
@@ -80,11 +84,24 @@ def recorded(
     Raises
     ------
     StoreError
-        The row cannot be written at the start. Later failures of the catalog are logged only.
+        The row cannot be written, and an `id` was given. Without one the operation goes on, and that it is not
+        recorded is logged only: a restore needs the repository alone.
     """
-    row = catalog.start(kind=kind, cluster=cluster, parameters=parameters, actor=actor, id=id)
-    recorder = Recorder(row.id, monitor or SilentMonitor())
-    heart = _Heart(catalog, recorder, watch)
+    inner = monitor or SilentMonitor()
+    opened: Catalog | None = None
+    try:
+        opened = catalog()
+        row = opened.start(kind=kind, cluster=cluster, parameters=parameters, actor=actor, id=id)
+    except StoreError as failure:
+        if id is not None:
+            raise
+        _log.warning("the %s is not recorded: %s", kind, failure)
+        opened = None
+    if opened is None:
+        yield Recorder("", inner)
+        return
+    recorder = Recorder(row.id, inner)
+    heart = _Heart(opened, recorder, watch)
     heart.start()
     status, error = OperationStatus.COMPLETE, None
     try:
@@ -101,7 +118,7 @@ def recorded(
         raise
     finally:
         heart.stop()
-        _finish(catalog, recorder, status, error)
+        _finish(opened, recorder, status, error)
 
 
 def _finish(

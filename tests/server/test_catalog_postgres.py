@@ -64,7 +64,7 @@ class TestOnPostgresql(CatalogSuite):
         catalog = Catalog.open(url)
         row = begin(catalog)
         with recorded(
-            catalog, kind=row.kind, cluster="main", parameters={}, actor="tester"
+            lambda: catalog, kind=row.kind, cluster="main", parameters={}, actor="tester"
         ) as recorder:
             recorder.report(Progress(phase="copy", bytes_done=1))
             time.sleep(1)

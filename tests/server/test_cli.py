@@ -186,6 +186,26 @@ def ask(psql_line: str, cluster: Cluster, sql: str) -> str:
 
 
 @newest
+def test_a_restore_needs_the_repository_alone(
+    main_cluster: Cluster, capsys: pytest.CaptureFixture[str], scratch: Path
+) -> None:
+    """With the catalog out of reach, backups are listed, restored and taken; a warning says what is missing."""
+    name = run(capsys, "backup", "main").strip()
+    file = Path("opskit.toml")
+    file.write_text(file.read_text().replace("sqlite:///", "sqlite:///missing/"))
+    time.sleep(1.1)  # a backup is named by the second in which it starts
+    for arguments in (["restore", "main", str(scratch / "copy")], ["backups"], ["backup", "main"]):
+        assert main(arguments) == 0
+        shown = capsys.readouterr()
+        assert re.match(
+            r"opskit: .* not (recorded|shown): the catalog '.*' cannot be opened", shown.err
+        )
+        assert len(shown.err.splitlines()) == 1
+    assert main_cluster.copy(scratch / "copy").verify().exit_code == 0
+    assert name in [backup.name for backup in main_cluster.repository.backups("main")]
+
+
+@newest
 def test_a_data_directory_is_restored_with_its_tablespaces(
     main_cluster: Cluster, capsys: pytest.CaptureFixture[str], scratch: Path
 ) -> None:

@@ -253,7 +253,9 @@ def test_a_reader_that_went_away_is_no_error(config: Path) -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_ends_with_its_exit_code(number: signal.Signals, code: int) -> None:
     """SIGINT and SIGTERM end a command with one line, and the exit code that shells expect."""
     done = python(

@@ -16,7 +16,15 @@ import pytest
 
 from opskit.catalog import Catalog
 from opskit.config import settings_from
-from opskit.errors import Cancelled, ErrorKind, InputError, NotFoundError, OpskitError, ServerError
+from opskit.errors import (
+    Cancelled,
+    ErrorKind,
+    InputError,
+    NotFoundError,
+    OpskitError,
+    ServerError,
+    StoreError,
+)
 from opskit.model.operation import Operation, OperationKind, OperationStatus, Progress
 from opskit.operations.monitor import Monitor
 from opskit.operations.process import OperationHandle, _Child, start_process
@@ -29,7 +37,8 @@ from opskit.errors import ErrorKind, ServerError
 from opskit.model.operation import OperationKind, Progress
 from opskit.operations.recorder import recorded
 catalog = Catalog.open(sys.argv[1])
-with recorded(catalog, kind=OperationKind.BACKUP, cluster="main", parameters={}, actor="a", id=sys.argv[2]) as recorder:
+row = {"kind": OperationKind.BACKUP, "cluster": "main", "parameters": {}, "actor": "a", "id": sys.argv[2]}
+with recorded(lambda: catalog, **row) as recorder:
     signal.signal(signal.SIGTERM, lambda number, frame: recorder.cancel())
     recorder.report(Progress(phase="copy", bytes_done=5, bytes_expected=10))
 """
@@ -95,7 +104,7 @@ def backup_recorded(
 ) -> AbstractContextManager[Recorder]:
     """`recorded`, as a backup would call it."""
     return recorded(
-        catalog,
+        lambda: catalog,
         kind=OperationKind.BACKUP,
         cluster="main",
         parameters={"note": "n"},
@@ -205,6 +214,32 @@ def test_a_catalog_that_fails_later_does_not_fail_the_operation(tmp_path: Path) 
         recorder.check()
         done = True
     assert done
+
+
+def test_an_operation_runs_without_a_catalog(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no row can be written the operation goes on and a warning says so, unless somebody waits for the row."""
+
+    def unreachable() -> Catalog:
+        return Catalog.open(f"sqlite:///{tmp_path}/missing/opskit.db")
+
+    def restore(operation_id: str | None) -> AbstractContextManager[Recorder]:
+        return recorded(
+            unreachable,
+            kind=OperationKind.RESTORE,
+            cluster="main",
+            parameters={},
+            actor="me",
+            id=operation_id,
+        )
+
+    with restore(None) as recorder:
+        recorder.report(Progress(phase="copy"))
+        recorder.check()
+    assert "the restore is not recorded" in caplog.text
+    with pytest.raises(StoreError), restore(uuid.uuid4().hex):
+        pass
 
 
 def test_no_thread_is_left(catalog: Catalog) -> None:
