@@ -26,7 +26,8 @@ _log = logging.getLogger(__name__)
 class Recorder:
     """A `Monitor` whose reports reach the catalog about every second.
 
-    `operation_id` is empty when the operation could not be recorded. Set `backup` as soon as the backup's name is known, and `result` (plain data) before the end.
+    `operation_id` is empty when the operation could not be recorded. Set `backup` as soon as the backup's name is
+    known, and `result` (plain data) before the end.
     """
 
     def __init__(self, operation_id: str, monitor: Monitor) -> None:
