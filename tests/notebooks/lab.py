@@ -7,9 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, Route
 
 from opskit.postgres.server import free_port
+from tests.notebooks.panels import PATIENCE, wait_until
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 FLAGS = (
@@ -32,7 +32,6 @@ FLAGS = (
     "--disable-sync",
 )
 TIMEZONE = "Asia/Kolkata"  # not UTC, not in whole hours: a time in the wrong zone shows
-PATIENCE = 120.0
 _NOTIFICATIONS = "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
 _THEMES = "@jupyterlab/apputils-extension/themes.jupyterlab-settings"
 
@@ -209,11 +208,3 @@ def launch(playwright: Playwright) -> Browser:
         if program is not None:
             return playwright.chromium.launch(executable_path=program, args=list(FLAGS))
     pytest.fail("there is no Chromium: apt-get install chromium fonts-dejavu-core", pytrace=False)
-
-
-def wait_until(holds: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-    """Wait until `holds`, in seconds at most `patience`."""
-    deadline = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < deadline, f"waited {patience:.0f} s in vain until {what}"
-        time.sleep(0.05)
