@@ -174,8 +174,8 @@ def probe(connection: Connection) -> ClusterFacts:
 
 
 def server_time(connection: Connection) -> datetime:
-    """The server's clock, in UTC: commits are stamped by it, so backups are too."""
-    value: datetime = connection.value("SELECT clock_timestamp()")
+    """The server's clock, in UTC: commits are stamped by it, so backups are too. In milliseconds, as records are."""
+    value: datetime = connection.value("SELECT date_trunc('milliseconds', clock_timestamp())")
     return value.astimezone(UTC)
 
 
