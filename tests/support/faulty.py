@@ -2,9 +2,10 @@
 
 import threading
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
-from opskit.errors import ErrorKind, StoreError
+from opskit.errors import ErrorKind, OpskitError, StoreError
 from opskit.store import Listing, ObjectStat, Store
 
 VERBS = ("put", "get", "stat", "list", "delete")
@@ -13,7 +14,7 @@ VERBS = ("put", "get", "stat", "list", "delete")
 class Moment(StrEnum):
     """When in a call the fault strikes.
 
-    In the middle of a put some of its chunks have been taken, in the middle of a get a piece has been given. A fault
+    In the middle of a put half a chunk has been taken, in the middle of a get half a piece has been given. A fault
     after the call is the storage that did what it was told, and whose answer was lost.
     """
 
@@ -62,41 +63,42 @@ class FaultyStore:
         moment = self._called("put", name)
         if moment is Moment.MIDDLE:
             chunks = self._broken(chunks, name)
-        written = self._store.put(name, chunks, replace=replace)
-        if moment is Moment.AFTER:
-            raise self._fault(name)
-        return written
+        with self._striking(moment, name):
+            return self._store.put(name, chunks, replace=replace)
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """See `Store.get`."""
         moment = self._called("get", name)
-        for piece in self._store.get(name, start, stop):
-            yield piece
-            if moment is Moment.MIDDLE:
-                raise self._fault(name)
-        if moment is not None:
-            raise self._fault(name)
+        with self._striking(moment, name):
+            for piece in self._store.get(name, start, stop):
+                if moment is Moment.MIDDLE:
+                    yield piece[: len(piece) // 2]
+                    return
+                yield piece
 
     def stat(self, name: str) -> ObjectStat:
         """See `Store.stat`."""
-        moment = self._called("stat", name)
-        stat = self._store.stat(name)
-        if moment is not None:
-            raise self._fault(name)
-        return stat
+        with self._striking(self._called("stat", name), name):
+            return self._store.stat(name)
 
     def list(self, prefix: str = "") -> Listing:
         """See `Store.list`."""
-        moment = self._called("list", prefix)
-        listing = self._store.list(prefix)
-        if moment is not None:
-            raise self._fault(prefix)
-        return listing
+        with self._striking(self._called("list", prefix), prefix):
+            return self._store.list(prefix)
 
     def delete(self, name: str) -> None:
         """See `Store.delete`."""
-        moment = self._called("delete", name)
-        self._store.delete(name)
+        with self._striking(self._called("delete", name), name):
+            self._store.delete(name)
+
+    @contextmanager
+    def _striking(self, moment: Moment | None, name: str) -> Iterator[None]:
+        """Whatever the block's answer was, be it an error: it is lost."""
+        try:
+            yield
+        except OpskitError:
+            if moment is None:
+                raise
         if moment is not None:
             raise self._fault(name)
 
