@@ -15,8 +15,8 @@ from typing import Any
 
 from opskit.runbooks._processes import become_subreaper, children, end_descendants
 
-# Exit codes: every cell was run; one of them raised; the kernel was lost; the notebook could not be run at all.
-COMPLETE, RAISED, KERNEL_DIED, NOT_RUN = 0, 1, 4, 5
+# Exit codes: every cell was run; one of them raised; it was asked to end; the kernel was lost; the supervisor was.
+COMPLETE, RAISED, STOPPED, KERNEL_DIED, ORPHANED = 0, 1, 3, 4, 5
 GRACE = 10.0
 
 
@@ -24,10 +24,35 @@ def main() -> int:
     """Run the notebook that the first line of standard input orders; end when that input ends."""
     order = json.loads(first_line())
     become_subreaper()
-    signal.signal(signal.SIGTERM, _interrupt_kernel)
+    stop = _Stop()
+    signal.signal(signal.SIGTERM, stop.ask)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
-    return _run(order)
+    return _run(order, stop)
+
+
+class Stopped(Exception):
+    """Somebody asked for the end, and no further cell is begun."""
+
+
+class _Stop:
+    """Ends the run in order: the cell that runs is interrupted, and none is begun after it."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def ask(self, _signal: int, _frame: Any) -> None:
+        # The kernel is our only child, and leads a process group: so the operation it waits for is told, too. The
+        # cell ends with KeyboardInterrupt, its context managers stop what they started, and papermill writes the rest.
+        # A kernel that runs no cell ignores the signal (ipykernel does so between cells).
+        if not self.asked:
+            self.asked = True
+            for pid in children(os.getpid()):
+                os.killpg(pid, signal.SIGINT)
+
+    def before_cell(self, **_: Any) -> None:
+        if self.asked:
+            raise Stopped
 
 
 def first_line() -> bytes:
@@ -37,23 +62,16 @@ def first_line() -> bytes:
     return line
 
 
-def _interrupt_kernel(_signal: int, _frame: Any) -> None:
-    # The kernel is our only child, and leads a process group: so the operation it waits for is told, too. The cell
-    # then ends with KeyboardInterrupt, its context managers stop what they started, and papermill files the rest.
-    for pid in children(os.getpid()):
-        os.killpg(pid, signal.SIGINT)
-
-
 def _end_with_supervisor() -> None:
     while os.read(0, 1024):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     end_descendants(grace=1)
-    os._exit(NOT_RUN)
+    os._exit(ORPHANED)
 
 
-def _run(order: dict[str, Any]) -> int:
+def _run(order: dict[str, Any], stop: _Stop) -> int:
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.iorw import LocalHandler, papermill_io
@@ -76,10 +94,13 @@ def _run(order: dict[str, Any]) -> int:
             parameters=order["parameters"],
             kernel_name="python3",
             kernel_manager_class=OwnKernelManager,
+            on_cell_execute=stop.before_cell,
             progress_bar=False,
         )
     except papermill.PapermillExecutionError:
         return RAISED
+    except Stopped:
+        return STOPPED
     except DeadKernelError:
         return KERNEL_DIED
     return COMPLETE
