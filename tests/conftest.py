@@ -86,7 +86,8 @@ def programs(request: pytest.FixtureRequest) -> Programs:
     try:
         return find_programs(request.param)
     except NotFoundError as error:
-        pytest.fail(f"{error.message}\n{error.hint}", pytrace=False)
+        missing = f"{error.message}\n{error.hint}"
+    pytest.fail(missing, pytrace=False)
 
 
 @pytest.fixture(scope="session")

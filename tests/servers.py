@@ -21,6 +21,7 @@ FAST = {
     "max_connections": "40",
     "autovacuum": "off",  # a quiet server stays as it is
     "log_checkpoints": "off",
+    "dynamic_shared_memory_type": "mmap",  # a killed server leaves nothing in /dev/shm
 }
 
 Fingerprint = dict[tuple[str, str], tuple[int, str]]

@@ -187,6 +187,8 @@ def test_a_pid_file_left_behind_is_no_running_server(server: ServerFactory) -> N
     assert running_server(killed.data_directory) is None
     assert not stop_server(killed.data_directory)
     pid_file.unlink()
+    killed.start()  # and its shared memory is taken over, then given back
+    assert killed.query("SELECT 1").rows == [(1,)]
 
 
 def test_a_killed_server_recovers_at_its_next_start(server: ServerFactory) -> None:
