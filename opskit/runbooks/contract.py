@@ -7,6 +7,7 @@ counts is not what this module says at the end but what `opskit.runbooks._outcom
 
 import ast
 import atexit
+import linecache
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
@@ -60,7 +61,7 @@ def runbook(namespace: MutableMapping[str, Any]) -> "Run":
     NotFoundError
         There is no configuration, or the parameter ``cluster`` names no cluster in it.
     """
-    sources = [str(source) for source in namespace.get("In", [])]
+    sources = _cells(namespace)
     place = next((i for i in reversed(range(len(sources))) if _declares(sources[i])), None)
     if place is None:
         raise InputError(
@@ -73,6 +74,19 @@ def runbook(namespace: MutableMapping[str, Any]) -> "Run":
     settings = load_settings()
     cluster = settings.cluster(str(values.get("cluster", ""))).name
     return Run(settings=settings, cluster=cluster, parameters=values)
+
+
+def _cells(namespace: Mapping[str, Any]) -> list[str]:
+    """The sources of the cells that ran, in order.
+
+    IPython keeps them as ``In``; not those that are run without history, as nbval does: these it leaves where
+    tracebacks look for lines, with no time of modification.
+    """
+    sources = [str(source) for source in namespace.get("In", [])]
+    if any(_declares(source) for source in sources):
+        return sources
+    kept = [entry for entry in linecache.cache.values() if len(entry) == 4 and entry[1] is None]
+    return ["".join(entry[2]) for entry in kept]
 
 
 def _declares(source: str) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from opskit.cluster import Cluster, CopyServer, LocalCopy
+from opskit.cluster import Cluster
+from opskit.local_copy import CopyServer, LocalCopy
 from opskit.errors import InputError, OpskitError
 from opskit.model.backup import BaseBackup
 from opskit.operations.check import Finding

@@ -45,7 +45,7 @@ ENDINGS: dict[str, tuple[list[str], Outcome, str]] = {
 
 
 def _run(settings: Settings, directory: Path, name: str) -> RunResult:
-    limit = timedelta(seconds=25) if name == "late" else None
+    limit = timedelta(seconds=15) if name == "late" else None
     return run_runbook(settings, name, "main", {"note": name}, timeout=limit, directory=directory)
 
 
@@ -104,7 +104,7 @@ def test_every_way_to_end_reads_as_what_it_was(
             "times": 1,
             "dry_run": False,
         }
-        assert result.checks[0].result is CheckResult.PASSED
+        assert name == "late" or result.checks[0].result is CheckResult.PASSED
         assert result.html is not None
         page = result.html.read_text()
         assert outcome.capitalize() in page
