@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from opskit.cluster import Cluster
-from opskit.local_copy import CopyServer, LocalCopy
 from opskit.errors import InputError, OpskitError
+from opskit.local_copy import CopyServer, LocalCopy
 from opskit.model.backup import BaseBackup
 from opskit.operations.check import Finding
 from opskit.postgres.account import server_account
