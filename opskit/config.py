@@ -78,6 +78,21 @@ class Settings:
             or f"Configured in {self.file or 'these settings'}: {known}.",
         )
 
+    def only_cluster(self, name: str | None = None) -> ClusterSettings:
+        """The settings of the cluster `name`, or of the only one that there is; errors as `cluster`.
+
+        Raises
+        ------
+        InputError
+            No name was given, and there is not exactly one cluster.
+        """
+        if name is None and len(self.clusters) != 1:
+            raise InputError(
+                f"{len(self.clusters)} clusters are configured, and none is named",
+                hint=f"Name one by --cluster: {', '.join(sorted(self.clusters)) or 'configure it first'}.",
+            )
+        return self.cluster(next(iter(self.clusters)) if name is None else name)
+
 
 def find_configuration(given: Path | None = None) -> Path:
     """The configuration file: `given`, ``$OPSKIT_CONFIG``, ``./opskit.toml``, or the user's.

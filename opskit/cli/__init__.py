@@ -5,9 +5,15 @@ stderr. Nothing is decided here. Modules that take long to load (pandas, SQLAlch
 commands that need them, so that ``opskit --help`` answers at once.
 """
 
+import sys
+import traceback
 from collections.abc import Sequence
 
 __all__ = ["main"]
+
+_END_OF_ARCHIVE = 100
+_TAKEN_FOR_THE_END = 125
+_ABORT = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,9 +21,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 done, 1 a finding or a failed check, 2 wrong usage, 3 not found, 4 conflict, 5 server, 6 store, 7 integrity,
     8 recovery, 129, 130 and 143 ended by SIGHUP, SIGINT and SIGTERM.
+
+    PostgreSQL takes every code of a ``restore_command`` up to 125 for the end of the archive, and ends recovery there.
+    So ``opskit wal get`` has 100 for that end, and gives 200 more for everything else.
     """
-    from opskit.cli import _commands, _copies, _runbooks  # noqa: F401  they enter their commands
+    given = sys.argv[1:] if arguments is None else arguments
+    if not _serves_recovery(given):
+        return _command(given)
+    try:
+        code = _command(given)
+    except Exception:  # a module that cannot be loaded
+        traceback.print_exc()
+        code = 1
+    return code if code in (0, _END_OF_ARCHIVE) or code > _TAKEN_FOR_THE_END else _ABORT + code
+
+
+def _command(arguments: Sequence[str]) -> int:
+    from opskit.cli import _commands, _copies, _runbooks, _wal  # noqa: F401  they enter their commands
     from opskit.cli._app import app
     from opskit.cli._run import run
 
     return run(app, arguments)
+
+
+def _serves_recovery(arguments: Sequence[str]) -> bool:
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    return any(words[n : n + 2] == ["wal", "get"] for n in range(len(words)))

@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from opskit.errors import ErrorKind, InputError, IntegrityError
 from opskit.model.lsn import Lsn
 
+SEGMENT_NAME_LENGTH = 24
 _SEGMENT = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history")
 _LOG_BYTES = 1 << 32
 _LONG_HEADER = struct.Struct("<HHIQI4xQII")
+_PAGE_HEADER = struct.Struct("<HHIQ")
 _LONG_HEADER_FLAG = 0x0002
+# XLOG_PAGE_MAGIC (PostgreSQL, ``xlog_internal.h``) changes with the major version, and only then.
+_MAJORS = {0xD110: 15, 0xD113: 16, 0xD116: 17, 0xD118: 18}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -78,12 +82,14 @@ class SegmentHeader:
     """What the long header of a segment's first page tells (PostgreSQL, ``XLogLongPageHeaderData``).
 
     `timeline` is the one that the page was written on: in the first segment of a new timeline, an earlier one.
+    `postgresql_major` is `None` for a version that opskit does not know.
     """
 
     timeline: int
     start: Lsn
     system_identifier: str
     segment_bytes: int
+    postgresql_major: int | None
 
 
 def is_segment_name(name: str) -> bool:
@@ -107,12 +113,31 @@ def read_segment_header(content: bytes | bytearray | memoryview) -> SegmentHeade
     """
     if len(content) < _LONG_HEADER.size:
         raise IntegrityError("a WAL segment is cut off in its header", ErrorKind.TRUNCATED)
-    _, info, timeline, address, _, system, size, _ = _LONG_HEADER.unpack_from(content)
+    magic, info, timeline, address, _, system, size, _ = _LONG_HEADER.unpack_from(content)
     if not info & _LONG_HEADER_FLAG or size < 1 << 20 or size & (size - 1):
         raise IntegrityError(
             "a file does not begin like a WAL segment", ErrorKind.CHECKSUM_MISMATCH
         )
-    return SegmentHeader(timeline, Lsn(address), str(system), size)
+    return SegmentHeader(timeline, Lsn(address), str(system), size, _MAJORS.get(magic))
+
+
+def written_bytes(content: bytes | bytearray | memoryview) -> int:
+    """How much of a segment's file has been written: behind that it holds zeros, or what it held before it was reused.
+
+    Raises
+    ------
+    IntegrityError
+        It is no WAL segment.
+    """
+    start = read_segment_header(content).start
+    magic, page_bytes = _LONG_HEADER.unpack_from(content)[0::7]
+    end = page_bytes
+    while end + _PAGE_HEADER.size <= len(content):
+        seen, _, _, address = _PAGE_HEADER.unpack_from(content, end)
+        if (seen, address) != (magic, start + end):
+            break
+        end += page_bytes
+    return len(bytes(content[:end]).rstrip(b"\0"))
 
 
 def check_segment(

@@ -103,15 +103,11 @@ class Repository:
         NotFoundError
             The repository does not know the cluster.
         """
-        try:
-            kept = self._agreement(f"{cluster}/cluster.json")
-        except NotFoundError:
-            raise NotFoundError(
-                f"{self.url} holds nothing of cluster {cluster!r}",
-                ErrorKind.CLUSTER_NOT_FOUND,
-                f"Begin with 'opskit backup {cluster}'.",
-            ) from None
-        return self.wal(cluster, int(str(kept["wal_segment_bytes"])))
+        return self.wal(cluster, int(str(self._known(cluster)["wal_segment_bytes"])))
+
+    def system_identifier(self, cluster: str) -> str:
+        """Whose name `cluster` is here; errors as `known_wal`."""
+        return str(self._known(cluster)["system_identifier"])
 
     def survey(self, cluster: str) -> Survey:
         """Everything that lies below `cluster`; a cluster without backups gives an empty survey.
@@ -267,6 +263,16 @@ class Repository:
 
     def _content(self, name: str) -> bytes:
         return b"".join(self._store.get(name))
+
+    def _known(self, cluster: str) -> dict[str, object]:
+        try:
+            return self._agreement(f"{cluster}/cluster.json")
+        except NotFoundError:
+            raise NotFoundError(
+                f"{self.url} holds nothing of cluster {cluster!r}",
+                ErrorKind.CLUSTER_NOT_FOUND,
+                f"Begin with 'opskit backup {cluster}'.",
+            ) from None
 
     def _agree(self, name: str, content: dict[str, object]) -> None:
         """Make the JSON object `name` from `content` if it is not there yet."""

@@ -15,7 +15,7 @@ import zstandard
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError
 from opskit.model.lsn import Lsn
 from opskit.model.timeline import TimelineHistory, first_timeline, read_history
-from opskit.model.wal import WalSegment, history_timeline
+from opskit.model.wal import SEGMENT_NAME_LENGTH, WalSegment, history_timeline
 from opskit.repository.index import decompress_frames
 from opskit.store import Store
 
@@ -172,6 +172,14 @@ class WalArchive:
     def ranges(self, timeline: int) -> list[WalRange]:
         """The contiguous ranges of whole segments of a timeline, rising; between two of them is a gap."""
         return contiguous(self.segments(timeline))
+
+    def newest(self, timeline: int) -> WalSegment | None:
+        """The last segment of a timeline that is there, whole or in part; only the last folders are looked into."""
+        for folder in reversed(self._store.list(f"{self._root}/{timeline:08X}").folders):
+            names = [stat.name.rpartition("/")[2] for stat in self._store.list(folder).objects]
+            if names:
+                return WalSegment.parse(max(names)[:SEGMENT_NAME_LENGTH], self.segment_bytes)
+        return None
 
     def holds(self, segment: WalSegment) -> bool:
         """Whether the whole segment is there."""

@@ -1,0 +1,66 @@
+"""The commands on the WAL archive.
+
+PostgreSQL starts ``push`` and ``get`` for every segment: they load nothing that takes long.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from opskit.cli._app import app
+
+_END_OF_ARCHIVE = 100  # see `opskit.cli.main`
+
+wal = typer.Typer(
+    help="Keep the write-ahead log, so that every second can be restored.", no_args_is_help=True
+)
+app.add_typer(wal, name="wal")
+
+OptionalCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="NAME",
+        help="By default the only one that is configured.",
+        show_default=False,
+    ),
+]
+
+
+@wal.command()
+def push(
+    context: typer.Context,
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The file, PostgreSQL's %p.")],
+    cluster: OptionalCluster = None,
+) -> None:
+    """Store a WAL file: archive_command = 'opskit wal push %p'."""
+    from opskit.operations.wal_files import push_file
+    from opskit.repository import Repository
+    from opskit.store import open_store
+
+    settings = context.obj.settings()
+    repository = Repository(open_store(settings.repository_url))
+    push_file(repository, settings.only_cluster(cluster).name, path)
+
+
+@wal.command()
+def get(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The file's name, PostgreSQL's %f.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Where to put it, PostgreSQL's %p.")],
+    cluster: OptionalCluster = None,
+) -> None:
+    """Fetch a WAL file: restore_command = 'opskit wal get %f "%p"'.
+
+    The exit code is 100 where the archive ends, and 200 or more for every failure and for a gap: PostgreSQL then
+    aborts recovery, instead of taking it for the end.
+    """
+    from opskit.operations.wal_files import get_file
+    from opskit.repository import Repository
+    from opskit.store import open_store
+
+    settings = context.obj.settings()
+    repository = Repository(open_store(settings.repository_url))
+    if not get_file(repository, settings.only_cluster(cluster).name, name, path):
+        raise typer.Exit(_END_OF_ARCHIVE)
