@@ -1,0 +1,64 @@
+"""The ``opskit`` command as a process of its own, as people and schedulers run it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from opskit.config import Settings
+
+PROJECT = Path(__file__).parents[2]
+
+
+def command(settings: Settings, *arguments: str) -> list[str]:
+    """The command line."""
+    return [sys.executable, "-m", "opskit", "--config", str(settings.file), *arguments]
+
+
+def run_command(
+    settings: Settings, *arguments: str, environment: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end."""
+    return subprocess.run(
+        command(settings, *arguments),
+        cwd=PROJECT,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+@contextmanager
+def started(
+    settings: Settings, *arguments: str, environment: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """It while it runs; ended at the end."""
+    with subprocess.Popen(
+        command(settings, *arguments),
+        cwd=PROJECT,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def interrupted(settings: Settings, *arguments: str, after: float, by: signal.Signals) -> int:
+    """Send it a signal after some seconds; its exit code."""
+    with started(settings, *arguments) as process:
+        time.sleep(after)
+        process.send_signal(by)
+        process.communicate(timeout=60)
+        return process.returncode
