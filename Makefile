@@ -2,7 +2,7 @@
 # `make` alone lists them.
 
 PYTHON ?= python3
-SCALE ?= 100
+SCALE ?= 1
 WORKERS ?= 2
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -45,7 +45,7 @@ check: $(VENV)/dev.stamp ## style, types and floors only
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev.stamp ## speed and memory beside PostgreSQL's own tools; SCALE is pgbench's
+bench: $(VENV)/dev.stamp ## speed and memory beside PostgreSQL's own tools; SCALE=10 is 3 GB of data
 	$(BIN)/python -m bench --scale $(SCALE)
 
 clean: ## remove what the targets made, but for ./demo and the virtual environment
