@@ -7,30 +7,31 @@ catalog, and gives tables as DataFrames.
 import logging
 import os
 import pwd
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from opskit.config import Settings, load_settings
 from opskit.errors import InputError, StoreError
+from opskit.local_copy import LocalCopy
 from opskit.model.backup import BaseBackup, Trigger, check_note
 from opskit.model.operation import Operation, OperationKind
+from opskit.model.target import RecoveryTarget, TargetArguments, parse_target, target_arguments
 from opskit.operations.backup import create_backup
 from opskit.operations.check import Finding, check_cluster
 from opskit.operations.copy import RestoredCopy
 from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import Monitor
+from opskit.operations.recovery import RecoveryPlan, recovery_planner
 from opskit.operations.restore import Layout, RestorePlan, execute_restore, plan_restore
 from opskit.postgres.account import server_account
 from opskit.postgres.connection import connect
 from opskit.postgres.facts import ClusterFacts, probe
-from opskit.postgres.programs import CompletedRun
-from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
 from opskit.store import open_store
 
@@ -247,12 +248,36 @@ class Cluster:
         backup: str = "latest",
         layout: Layout | str = Layout.ARCHIVE,
         tablespaces: Mapping[int, Path | str] | None = None,
+        pause: bool = False,
+        **target: Unpack[TargetArguments],
     ) -> RestorePlan:
-        """What `restore` would do; errors as `opskit.operations.restore.plan_restore`."""
+        """What `restore` would do.
+
+        Errors as `opskit.operations.restore.plan_restore` and `opskit.operations.recovery.RecoveryPlanner.plan`.
+        """
         places = {oid: Path(place) for oid, place in (tablespaces or {}).items()}
-        return plan_restore(
-            self.backup(backup), Path(directory), layout=_layout(layout), tablespaces=places
+        wanted = parse_target(**target)
+        if wanted is None and (pause or target):
+            raise InputError(
+                "there is no target to pause at or to reach",
+                hint="Name one, such as at='2026-11-22 14:05Z', or latest=True.",
+            )
+        recovery = (
+            self.plan_recovery(wanted, None if backup == "latest" else backup) if wanted else None
         )
+        return plan_restore(
+            recovery.backup if recovery else self.backup(backup),
+            Path(directory),
+            layout=_layout(layout),
+            tablespaces=places,
+            recovery=recovery,
+            paused=pause,
+        )
+
+    def plan_recovery(self, target: RecoveryTarget, backup: str | None = None) -> RecoveryPlan:
+        """How a target would be reached; see `opskit.operations.recovery.RecoveryPlanner.plan`."""
+        planner = recovery_planner(self.repository, self.name, self.settings.postgres)
+        return planner.plan(target, backup)
 
     def restore(
         self,
@@ -261,22 +286,45 @@ class Cluster:
         backup: str = "latest",
         layout: Layout | str = Layout.ARCHIVE,
         tablespaces: Mapping[int, Path | str] | None = None,
+        pause: bool = False,
         monitor: Monitor | None = None,
         operation: str | None = None,
-    ) -> "LocalCopy":
+        **target: Unpack[TargetArguments],
+    ) -> LocalCopy:
         """Restore a backup into a directory that is empty or does not exist, ready to be started.
 
-        When root restores, the files belong to the account that runs servers. Errors and effects as
-        `opskit.operations.restore.execute_restore`.
+        Without a target the copy is as it was when the backup ended. With one (``at="2026-11-22 14:05Z"``, ``lsn``,
+        ``xid``, ``restore_point``, ``immediate`` or ``latest``; `inclusive` and `timeline` refine it) the newest backup
+        that leads there is chosen unless `backup` names one, the WAL that is needed is brought beside it, and the first
+        start recovers it. When root restores, the files belong to the account that runs servers. Errors and effects as
+        `plan_restore` and `opskit.operations.restore.execute_restore`.
+
+        Parameters
+        ----------
+        pause
+            Whether the copy is held at the target, readable, to be moved on by `LocalCopy.advance`.
         """
-        plan = self.plan_restore(directory, backup=backup, layout=layout, tablespaces=tablespaces)
+        plan = self.plan_restore(
+            directory,
+            backup=backup,
+            layout=layout,
+            tablespaces=tablespaces,
+            pause=pause,
+            **target,
+        )
         account = server_account(self.settings.postgres.run_as)
         owner = (account.uid, account.gid) if account else None
         parameters = {"directory": str(plan.directory), "layout": str(plan.layout)}
         with self._recorded(
             OperationKind.RESTORE, parameters, monitor, operation, plan.backup
         ) as recorder:
-            execute_restore(plan, self.repository, recorder, owner=owner)
+            execute_restore(
+                plan,
+                self.repository,
+                recorder,
+                owner=owner,
+                restore_command=self._restore_command(),
+            )
             recorder.result = {"directory": str(plan.directory)}
         return self.copy(plan.directory)
 
@@ -287,24 +335,36 @@ class Cluster:
         backup: str = "latest",
         layout: Layout | str = Layout.ARCHIVE,
         tablespaces: Mapping[int, Path | str] | None = None,
+        pause: bool = False,
         detached: bool = False,
+        **target: Unpack[TargetArguments],
     ) -> "OperationHandle":
         """Restore in a process of its own; see `restore` and `start_backup`. `copy` then opens the result."""
-        target = str(Path(directory).absolute())
+        into = str(Path(directory).absolute())
         arguments = [
             "restore",
             self.name,
-            target,
+            into,
             f"--backup={backup}",
             f"--layout={_layout(layout)}",
         ]
         arguments += [f"--tablespace={oid}={place}" for oid, place in (tablespaces or {}).items()]
-        parameters = {"directory": target, "layout": str(layout)}
+        arguments += target_arguments(parse_target(**target), pause=pause)
+        parameters = {"directory": into, "layout": str(layout)}
         return self._started(OperationKind.RESTORE, arguments, parameters, detached)
 
-    def copy(self, directory: Path | str) -> "LocalCopy":
+    def copy(self, directory: Path | str) -> LocalCopy:
         """The restored copy in a directory; errors as `RestoredCopy.open`."""
-        return LocalCopy(RestoredCopy.open(Path(directory), self.settings.postgres))
+        return LocalCopy(RestoredCopy.open(Path(directory), self.settings.postgres), self.settings)
+
+    def _restore_command(self) -> str:
+        """What a plain data directory fetches its WAL by."""
+        configuration = (
+            f" --config {shlex.quote(str(self.settings.file))}" if self.settings.file else ""
+        )
+        program = f"{shlex.quote(sys.executable)} -m opskit{configuration}"
+        # A per cent sign stands for itself when doubled.
+        return f'{program.replace("%", "%%")} wal get %f "%p" --cluster {self.name}'
 
     def _backup_operations(self) -> list[Operation]:
         try:
@@ -360,65 +420,6 @@ class Cluster:
             parameters=parameters,
             detached=detached,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class LocalCopy:
-    """A restored copy on this machine, and its server. `files` tells where it is and what it is of."""
-
-    files: RestoredCopy
-
-    def __repr__(self) -> str:
-        return f"<opskit copy of {self.files.cluster!r} {self.files.backup} in {str(self.files.directory)!r}>"
-
-    @property
-    def directory(self) -> Path:
-        """Where it was restored into."""
-        return self.files.directory
-
-    def verify(self) -> CompletedRun:
-        """See `RestoredCopy.verify`."""
-        return self.files.verify()
-
-    def start(self, port: int | None = None) -> "CopyServer":
-        """Start its server and leave it running; see `RestoredCopy.start`."""
-        return CopyServer(self.files.start(port))
-
-    def stop(self) -> bool:
-        """Stop its server; whether one ran."""
-        return self.files.stop()
-
-    @contextmanager
-    def started(self, port: int | None = None) -> "Iterator[CopyServer]":
-        """Its server for the length of a ``with`` block."""
-        with self.files.running(port) as server:
-            yield CopyServer(server)
-
-
-@dataclass(frozen=True, slots=True)
-class CopyServer:
-    """The running server of a restored copy. Only its owner on this machine can reach it."""
-
-    server: LocalServer
-
-    def query(self, sql: str, database: str = "postgres") -> "pd.DataFrame":
-        """Run `sql` and return its rows, with PostgreSQL's column names; errors as `LocalServer.query`."""
-        import pandas as pd
-
-        rows = self.server.query(sql, database)
-        return pd.DataFrame(rows.rows, columns=list(rows.columns))
-
-    def run(self, program: str, *arguments: str) -> CompletedRun:
-        """Run one of PostgreSQL's programs against it, ``pg_amcheck`` for example; see `LocalServer.run`."""
-        return self.server.run(program, *arguments)
-
-    def psql_line(self, database: str = "postgres") -> str:
-        """A shell command that connects."""
-        return self.server.psql_line(database)
-
-    def stop(self) -> None:
-        """Stop it."""
-        self.server.stop()
 
 
 def _actor() -> str:

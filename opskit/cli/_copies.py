@@ -14,6 +14,7 @@ from opskit.config import PostgresSettings
 from opskit.errors import InputError, NotFoundError
 
 if TYPE_CHECKING:
+    from opskit.model.target import TargetArguments
     from opskit.operations.copy import RestoredCopy
 
 Directory = Annotated[
@@ -22,6 +23,34 @@ Directory = Annotated[
 Port = Annotated[
     int | None,
     typer.Option("--port", metavar="NUMBER", help="By default a free one.", show_default=False),
+]
+
+
+At = Annotated[
+    str | None,
+    typer.Option("--at", metavar="TIME", help="Such as '2026-11-22 14:05Z'.", show_default=False),
+]
+AtLsn = Annotated[
+    str | None, typer.Option("--lsn", metavar="LSN", help="Such as 0/3000148.", show_default=False)
+]
+AtXid = Annotated[
+    int | None,
+    typer.Option("--xid", metavar="XID", help="A transaction's end.", show_default=False),
+]
+AtPoint = Annotated[
+    str | None,
+    typer.Option(
+        "--restore-point", metavar="NAME", help="Of pg_create_restore_point.", show_default=False
+    ),
+]
+Immediate = Annotated[bool, typer.Option("--immediate", help="The backup's end.")]
+Latest = Annotated[bool, typer.Option("--latest", help="The archive's end.")]
+Exclusive = Annotated[
+    bool, typer.Option("--exclusive", help="Stop just before what is exactly at the target.")
+]
+Timeline = Annotated[
+    str,
+    typer.Option("--timeline", metavar="latest|current|NUMBER", help="Which timeline to follow."),
 ]
 
 
@@ -84,21 +113,39 @@ def restore(
             show_default=False,
         ),
     ] = [],  # noqa: B006  typer takes no None for a list
+    at: At = None,
+    lsn: AtLsn = None,
+    xid: AtXid = None,
+    restore_point: AtPoint = None,
+    immediate: Immediate = False,
+    latest: Latest = False,
+    exclusive: Exclusive = False,
+    timeline: Timeline = "latest",
+    pause: Annotated[
+        bool, typer.Option("--pause", help="Hold the copy at the target; 'advance' moves it on.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
     ] = False,
     operation: OperationId = None,
 ) -> None:
-    """Put a backup's files back, and print the data directory."""
+    """Put a backup's files back, and print the data directory.
+
+    As it was when the backup ended; or, with a target, as it was then: the newest backup that leads there is chosen
+    and the WAL that is needed is brought along.
+    """
     if start and layout != "archive":
         raise InputError(
             f"--start starts a copy of the layout 'archive', not of {layout!r}",
             hint="Leave one of the two out; a data directory for production is started by its service.",
         )
     places = tablespace_places(tablespace)
+    target = _target(at, lsn, xid, restore_point, immediate, latest, exclusive, timeline)
     source = open_cluster(context, cluster)
     if dry_run:
-        plan = source.plan_restore(directory, backup=backup, layout=layout, tablespaces=places)
+        plan = source.plan_restore(
+            directory, backup=backup, layout=layout, tablespaces=places, pause=pause, **target
+        )
         output.print_facts(output.restore_facts(plan))
         return
     with monitored(context.obj.ending) as monitor:
@@ -107,14 +154,45 @@ def restore(
             backup=backup,
             layout=layout,
             tablespaces=places,
+            pause=pause,
             monitor=monitor,
             operation=operation,
+            **target,
         )
     if not start:
         typer.echo(copy.files.data_directory)
         return
-    with waiting("starting the copy"):
-        server = copy.start()
+    with monitored(context.obj.ending) as monitor:
+        server = copy.start(monitor=monitor)
+    typer.echo(server.psql_line())
+
+
+@app.command()
+def advance(
+    context: typer.Context,
+    directory: Directory,
+    at: At = None,
+    lsn: AtLsn = None,
+    xid: AtXid = None,
+    restore_point: AtPoint = None,
+    latest: Latest = False,
+    exclusive: Exclusive = False,
+    promote: Annotated[
+        bool, typer.Option("--promote", help="End recovery at the target, or where the copy is.")
+    ] = False,
+) -> None:
+    """Move a copy that was restored with --pause on to a later target, and print the psql line.
+
+    It is held there again, to be looked at, until --promote makes it a server of its own.
+    """
+    source = _copy(context, directory)
+    target = _target(at, lsn, xid, restore_point, False, latest, exclusive, "latest")
+    copy = open_cluster(context, source.cluster).copy(directory)
+    if promote and not target:
+        server = copy.promote()
+    else:
+        with monitored(context.obj.ending) as monitor:
+            server = copy.advance(pause=not promote, monitor=monitor, **target)
     typer.echo(server.psql_line())
 
 
@@ -134,6 +212,37 @@ def start(context: typer.Context, directory: Directory, port: Port = None) -> No
 def stop(context: typer.Context, directory: Directory) -> None:
     """Stop a restored copy."""
     _copy(context, directory).stop()
+
+
+def _target(
+    at: str | None,
+    lsn: str | None,
+    xid: int | None,
+    restore_point: str | None,
+    immediate: bool,
+    latest: bool,
+    exclusive: bool,
+    timeline: str,
+) -> "TargetArguments":
+    """The options that were given, as the API takes them; empty when there is no target."""
+    named: TargetArguments = {}
+    if at is not None:
+        named["at"] = at
+    if lsn is not None:
+        named["lsn"] = lsn
+    if xid is not None:
+        named["xid"] = xid
+    if restore_point is not None:
+        named["restore_point"] = restore_point
+    if immediate:
+        named["immediate"] = True
+    if latest:
+        named["latest"] = True
+    if exclusive:
+        named["inclusive"] = False
+    if timeline != "latest":
+        named["timeline"] = timeline
+    return named
 
 
 def tablespace_places(texts: list[str]) -> dict[int, Path]:

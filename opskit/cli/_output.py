@@ -189,6 +189,15 @@ def restore_facts(plan: "RestorePlan") -> dict[str, str]:
     }
     for oid, place in plan.tablespaces.items():
         facts[f"tablespace {oid}"] = str(place)
+    if plan.recovery is not None:
+        recovery = plan.recovery
+        count, timelines = len(recovery.path.names), {s.timeline for s in recovery.path.names}
+        facts["target"] = str(recovery.target) + (", held there" if plan.paused else "")
+        facts["because it is"] = recovery.why
+        facts["timeline"] = " → ".join(map(str, sorted(timelines))) or str(recovery.timeline)
+        facts["WAL"] = f"{count} segments, {format_bytes(recovery.path.stored_bytes)} stored"
+        if recovery.path.end is not None:
+            facts["WAL up to"] = str(recovery.path.end)
     return facts
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 from opskit.config import PostgresSettings
 from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError
+from opskit.operations.monitor import Monitor, SilentMonitor
+from opskit.operations.recover import SIGNAL, await_target, explained, log_size, read_recovery
 from opskit.operations.restore import Layout
 from opskit.postgres.account import Account, server_account
+from opskit.postgres.postmaster import pid_file_lines
 from opskit.postgres.programs import CompletedRun, Programs, find_programs
 from opskit.postgres.server import LocalServer, running_server, stop_server
 
@@ -134,12 +137,59 @@ class RestoredCopy:
             log=self.log,
         )
 
-    def start(self, port: int | None = None) -> LocalServer:
-        """Start the copy's server and leave it running; errors as `server` and `LocalServer.start`."""
+    def start(self, port: int | None = None, monitor: Monitor | None = None) -> LocalServer:
+        """Start the copy's server and leave it running; errors as `server` and `LocalServer.start`.
+
+        A copy with a target is recovered first, and what it reached is held against the plan.
+
+        Raises
+        ------
+        RecoveryError
+            Recovery ended short of the target; the server is stopped.
+        """
         server = self.server(port)
         self._check_reachable()
-        server.start()
+        recovery = read_recovery(self.directory) if self.is_recovering else None
+        if recovery is None:
+            server.start()
+            return server
+        log_start = log_size(server)
+        with explained(server, recovery, log_start):
+            server.start(in_recovery=True)
+        try:
+            await_target(server, recovery, log_start, monitor or SilentMonitor())
+        except BaseException:
+            server.stop()
+            raise
         return server
+
+    def attached(self) -> LocalServer | None:
+        """The copy's server if it runs, whoever started it."""
+        lines = pid_file_lines(self.data_directory) if self.is_running else []
+        if len(lines) < 5 or not lines[4]:
+            return None
+        return LocalServer(
+            self.programs(),
+            self.directory / "snapshot",
+            "conf",
+            self.data_directory,
+            account=self._account(),
+            superuser=self.superuser,
+            port=int(lines[3]),
+            socket_directory=Path(lines[4]),
+            log=self.log,
+        )
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether the copy has a target that it has not become a server of its own at."""
+        return (self.data_directory / SIGNAL).exists()
+
+    @property
+    def target(self) -> str:
+        """What the copy was to be recovered to, in words; empty for a copy as it was when its backup ended."""
+        recovery = read_recovery(self.directory)
+        return recovery.target if recovery is not None else ""
 
     def stop(self) -> bool:
         """Stop the copy's server, whoever started it; whether one ran."""

@@ -13,6 +13,8 @@ from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, 
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Progress
 from opskit.operations.monitor import Monitor
+from opskit.operations.recover import fetch_wal, write_settings, write_target
+from opskit.operations.recovery import RecoveryPlan
 from opskit.repository import Repository
 from opskit.repository.extract import Placement, extract
 from opskit.repository.snapshot import AUTO_CONF, AUTO_CONF_ASIDE, backup_folder
@@ -30,13 +32,19 @@ class Layout(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestorePlan:
-    """What a restore is going to do. `folders` are those that it fills; sizes in bytes."""
+    """What a restore is going to do. `folders` are those that it fills; sizes in bytes.
+
+    `recovery` is how the copy's target will be reached; `None` for a copy as it was when the backup ended. `paused`
+    tells whether the copy will be held there.
+    """
 
     backup: BaseBackup
     directory: Path
     layout: Layout
     tablespaces: Mapping[int, Path]
     data_directory: Path
+    recovery: RecoveryPlan | None = None
+    paused: bool = False
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -51,6 +59,8 @@ def plan_restore(
     *,
     layout: Layout = Layout.ARCHIVE,
     tablespaces: Mapping[int, Path] | None = None,
+    recovery: RecoveryPlan | None = None,
+    paused: bool = False,
 ) -> RestorePlan:
     """What `execute_restore` would do; nothing is touched.
 
@@ -82,6 +92,8 @@ def plan_restore(
                 t.oid: directory / "snapshot/tablespaces" / str(t.oid) for t in backup.tablespaces
             },
             data_directory=directory / "snapshot" / "data",
+            recovery=recovery,
+            paused=paused,
         )
     else:
         known = {t.oid: Path(t.location) for t in backup.tablespaces}
@@ -102,6 +114,8 @@ def plan_restore(
                 for oid, place in known.items()
             },
             data_directory=directory,
+            recovery=recovery,
+            paused=paused,
         )
     for folder in plan.folders:
         _check_empty(folder)
@@ -109,7 +123,12 @@ def plan_restore(
 
 
 def execute_restore(
-    plan: RestorePlan, repository: Repository, monitor: Monitor, *, owner: tuple[int, int] | None
+    plan: RestorePlan,
+    repository: Repository,
+    monitor: Monitor,
+    *,
+    owner: tuple[int, int] | None,
+    restore_command: str = "",
 ) -> None:
     """Write the files of a plan, durably.
 
@@ -120,6 +139,8 @@ def execute_restore(
     ----------
     owner
         (uid, gid) that the files are given to; `None` for the running user.
+    restore_command
+        What fetches WAL for a recovery of a plain data directory; the archive's layout brings its own WAL.
 
     Raises
     ------
@@ -158,6 +179,8 @@ def execute_restore(
             advance=advance,
             check=monitor.check,
         )
+        if plan.recovery is not None:
+            _equip(plan, plan.recovery, repository, monitor, owner, restore_command)
         monitor.report(Progress(phase="syncing", bytes_done=done, bytes_expected=expected))
         for folder in plan.folders:
             _sync_file_system(folder)
@@ -167,6 +190,25 @@ def execute_restore(
         for folder in plan.folders:
             _empty(folder, remove=folder in made)
         raise
+
+
+def _equip(
+    plan: RestorePlan,
+    recovery: RecoveryPlan,
+    repository: Repository,
+    monitor: Monitor,
+    owner: tuple[int, int] | None,
+    restore_command: str,
+) -> None:
+    """Give the copy its target, and the WAL that leads there or the command that fetches it."""
+    if plan.layout is Layout.ARCHIVE:
+        archive = repository.known_wal(plan.backup.cluster)
+        fetch_wal(recovery, archive, plan.directory, monitor, owner=owner)
+        write_target(recovery, plan.directory / "snapshot", paused=plan.paused, owner=owner)
+    else:
+        write_settings(
+            recovery, plan.data_directory, restore_command, paused=plan.paused, owner=owner
+        )
 
 
 def _placed(plan: RestorePlan) -> Callable[[str], Path | None]:

@@ -137,6 +137,7 @@ archive_mode = off
 # Recovery. Nothing here counts until data/recovery.signal exists; see README.
 restore_command = 'cp ../../wal/%f "%p"'
 recovery_target_action = 'promote'
+include_if_exists = 'target.conf'       # where 'opskit restore --at' and its like write their target
 #recovery_target_time = '{origin.started_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00'
 
 # At least as the server's were: recovery demands it

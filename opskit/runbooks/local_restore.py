@@ -79,9 +79,17 @@ def _temporary() -> Iterator[Path]:
 
 @contextmanager
 def _cleared(place: Path) -> Iterator[Path]:
-    """Remove from `place` in the end what a restore puts there, and nothing else; only if nothing was there before."""
-    existed = place.exists()
-    ours = not existed or (place.is_dir() and not any(place.iterdir()))
+    """Remove from `place` in the end what a restore puts there, and nothing else; only if nothing was there before.
+
+    It is made here, so that nobody else can have made it in the meantime and lose what is theirs.
+    """
+    try:
+        place.mkdir(parents=True)
+        existed, ours = False, True
+    except FileExistsError:
+        existed, ours = True, place.is_dir() and not any(place.iterdir())
+    except OSError:  # the restore will say why
+        existed, ours = False, False
     yield place
     if not ours:
         return
@@ -195,7 +203,10 @@ def verify_server(run: Run, server: CopyServer, backup: BaseBackup) -> None:
         row.system_identifier == backup.system_identifier,
         f"system identifier {row.system_identifier}",
     )
-    run.check("its recovery ended", not row.recovering, "it accepts writes")
+    recovering = bool(row.recovering)
+    run.check(
+        "its recovery ended", not recovering, "it goes on" if recovering else "it accepts writes"
+    )
     run.check(
         "it has every tablespace",
         row.tablespaces == len(backup.tablespaces),

@@ -1,0 +1,317 @@
+"""Plan a recovery: which backup, through which WAL, and whether the target can be reached at all.
+
+A target that cannot be reached is refused here, before anything is copied. PostgreSQL could not tell: to it a missing
+segment is the end of the log.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NoReturn
+
+from opskit.config import PostgresSettings
+from opskit.errors import ErrorKind, InputError, RecoveryError
+from opskit.model.backup import BaseBackup
+from opskit.model.lsn import Lsn
+from opskit.model.target import (
+    BACKUP_TIMELINE,
+    NEWEST_TIMELINE,
+    RecoveryTarget,
+    TargetKind,
+    time_text,
+)
+from opskit.model.timeline import TimelineHistory, first_timeline
+from opskit.operations.wal_path import LogReader, PathFinder, WalPath
+from opskit.postgres.programs import Programs, find_programs
+from opskit.postgres.waldump import LoggedEnd
+from opskit.repository import Repository
+from opskit.repository.wal import WalArchive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryPlan:
+    """How a target will be reached.
+
+    `why` says in words why this backup; `path` is the WAL that is needed, up to the target and no further; `stops_at`
+    is where the record begins that ends the recovery, `None` where that is the backup's end or the archive's;
+    `last_record` is where the archive's last record begins, for a recovery to the archive's end.
+    """
+
+    backup: BaseBackup
+    target: RecoveryTarget
+    path: WalPath
+    why: str
+    stops_at: Lsn | None = None
+    last_record: Lsn | None = None
+
+    @property
+    def timeline(self) -> int:
+        """The timeline that the recovery follows."""
+        return self.path.history.timeline
+
+
+class RecoveryPlanner:
+    """Plans recoveries of one cluster from its backups and its WAL archive.
+
+    Parameters
+    ----------
+    backups
+        The complete backups, newest first.
+    programs
+        PostgreSQL's programs of the cluster's major version: ``pg_waldump`` reads the archive.
+    """
+
+    def __init__(
+        self, backups: Sequence[BaseBackup], archive: WalArchive, programs: Programs
+    ) -> None:
+        self._backups = backups
+        self._archive = archive
+        self._programs = programs
+        self._finder = PathFinder(archive)
+
+    def plan(self, target: RecoveryTarget, backup: str | None = None) -> RecoveryPlan:
+        """The plan for a target, from `backup` or from the newest one that leads there.
+
+        Raises
+        ------
+        InputError
+            `backup` ends behind the target.
+        RecoveryError
+            The target cannot be reached; the hint names what can.
+        """
+        history = self._history(target)
+        chosen = [b for b in self._backups if backup is None or b.name == backup]
+        candidates = [
+            b for b in chosen if history is None or history.passes(b.timeline, b.stop_lsn)
+        ]
+        if not candidates:
+            raise RecoveryError(
+                f"no backup lies on the way to timeline {history.timeline if history else target.timeline}",
+                hint="See the timelines with 'opskit wal status', and name one by --timeline.",
+            )
+        before = [b for b in candidates if _ends_before(b, target)]
+        if not before:
+            self._refuse_early(target, candidates, named=backup is not None)
+        for candidate in before:
+            path = self._finder.from_backup(candidate, history or self._own_history(candidate))
+            plan = self._plan_on(target, candidate, path)
+            if plan is not None:
+                return plan
+            if target.kind not in (TargetKind.XID, TargetKind.RESTORE_POINT):
+                self._refuse_late(target, candidate, path)
+        raise RecoveryError(
+            f"the archive holds no {target}",
+            hint="Look for it with pg_waldump, or name a time.",
+        )
+
+    def _history(self, target: RecoveryTarget) -> TimelineHistory | None:
+        """The history to follow; `None` for each backup's own."""
+        if target.timeline == BACKUP_TIMELINE:
+            return None
+        if target.timeline == NEWEST_TIMELINE:
+            for history in self._finder.histories:
+                if any(history.passes(b.timeline, b.stop_lsn) for b in self._backups):
+                    return history
+            return self._own_history(self._backups[0]) if self._backups else first_timeline()
+        for history in self._finder.histories:
+            if history.timeline == target.timeline:
+                return history
+        raise RecoveryError(
+            f"the archive does not know timeline {target.timeline}",
+            hint=f"It knows {', '.join(str(h.timeline) for h in reversed(self._finder.histories)) or 'none'}.",
+        )
+
+    def _own_history(self, backup: BaseBackup) -> TimelineHistory:
+        if backup.timeline == 1:
+            return first_timeline()
+        return self._archive.history(backup.timeline)
+
+    def _plan_on(
+        self, target: RecoveryTarget, backup: BaseBackup, path: WalPath
+    ) -> RecoveryPlan | None:
+        """The plan along a path; `None` when the path does not lead to the target."""
+        if target.kind is TargetKind.IMMEDIATE:
+            return RecoveryPlan(
+                backup=backup,
+                target=target,
+                path=_shortened(path, 0),
+                why="the newest backup; no WAL behind it is needed",
+            )
+        if not path.names:
+            return None
+        reader = LogReader(self._archive, self._programs, path)
+        last = len(path.names) - 1
+        if target.kind is TargetKind.LATEST:
+            if path.gap is not None:
+                return None
+            return RecoveryPlan(
+                backup=backup,
+                target=target,
+                path=path,
+                why="the newest backup from which the archive leads to its end without a gap",
+                last_record=_last_record(reader, last),
+            )
+        found = _find(target, path, reader)
+        if found is None:
+            return None
+        index, stops_at = found
+        return RecoveryPlan(
+            backup=backup,
+            target=target,
+            path=_shortened(path, index + 1),
+            why=f"the newest backup that ends before {target}",
+            stops_at=stops_at,
+        )
+
+    def _refuse_early(
+        self, target: RecoveryTarget, candidates: Sequence[BaseBackup], *, named: bool
+    ) -> NoReturn:
+        first = candidates[-1]
+        nearest = (
+            f"the earliest that can be reached is {time_text(first.stopped_at)} ({first.stop_lsn}),"
+            f" where backup {first.name} ends"
+        )
+        if named:
+            raise InputError(
+                f"backup {first.name!r} ends behind {target}",
+                hint=f"{nearest[0].upper()}{nearest[1:]}; leave --backup out to have an older one chosen.",
+            )
+        raise RecoveryError(
+            f"{target} lies before the first backup's end",
+            hint=f"{nearest[0].upper()}{nearest[1:]}.",
+        )
+
+    def _refuse_late(self, target: RecoveryTarget, backup: BaseBackup, path: WalPath) -> NoReturn:
+        reader = LogReader(self._archive, self._programs, path)
+        before = _last_end(path, reader)
+        shown = (
+            f"{time_text(before.at)} ({before.lsn})"
+            if before
+            else f"{time_text(backup.stopped_at)} ({backup.stop_lsn})"
+        )
+        if path.gap is None:
+            raise RecoveryError(
+                f"{target} lies behind the last transaction in the archive",
+                hint=f"The latest that can be reached is {shown}; --latest recovers to the archive's end.",
+            )
+        later = [b for b in self._backups if b.start_lsn >= path.gap.end]
+        after = (
+            f"; the next one behind it is {time_text(later[-1].stopped_at)}, where backup {later[-1].name} ends"
+            if later
+            else ""
+        )
+        raise RecoveryError(
+            f"WAL segment {path.gap.name} is missing on the way to {target}",
+            ErrorKind.WAL_GAP,
+            f"The latest before the gap that can be reached is {shown}{after}.",
+        )
+
+
+def recovery_planner(
+    repository: Repository, cluster: str, postgres: PostgresSettings
+) -> RecoveryPlanner:
+    """A planner for a cluster as its repository is now.
+
+    Raises
+    ------
+    NotFoundError
+        The repository has no backup of the cluster, or this machine no programs of its major version.
+    """
+    newest = repository.backup(cluster)
+    return RecoveryPlanner(
+        repository.backups(cluster),
+        repository.known_wal(cluster),
+        find_programs(newest.major, postgres.programs),
+    )
+
+
+def _find(target: RecoveryTarget, path: WalPath, reader: LogReader) -> tuple[int, Lsn] | None:
+    """The segment, by its index, and the record at which recovery ends; `None` when the path does not hold it."""
+    if isinstance(target.value, datetime):
+        return _find_time(target.value, target.inclusive, path, reader)
+    if isinstance(target.value, Lsn):
+        return _find_lsn(target.value, path, reader)
+    for index in reversed(range(len(path.names))):
+        records = reader.records(index)
+        if target.kind is TargetKind.XID:
+            found = [end.lsn for end in records.ends if end.xid == target.value]
+        else:
+            found = [point.lsn for point in records.points if point.name == target.value]
+        if found:
+            return index, found[0]
+    return None
+
+
+def _find_lsn(lsn: Lsn, path: WalPath, reader: LogReader) -> tuple[int, Lsn] | None:
+    """The segment that holds the first record from `lsn` on."""
+    if path.end is None or lsn >= path.end:
+        return None
+    for index, segment in enumerate(path.names):
+        if segment.end > lsn:
+            last = reader.records(index, every_record=True).last_record
+            if last is not None and last >= lsn:
+                return index, lsn
+    return None
+
+
+def _find_time(
+    time: datetime, inclusive: bool, path: WalPath, reader: LogReader
+) -> tuple[int, Lsn] | None:
+    """The first segment with a transaction's end behind `time`, by bisection, as times rise with the log."""
+
+    def behind(index: int) -> Lsn | None:
+        for end in reader.records(index).ends:
+            if end.at > time or (not inclusive and end.at == time):
+                return end.lsn
+        return None
+
+    low, high = 0, len(path.names)
+    while low < high:
+        middle = probe = (low + high) // 2
+        while probe < high and not reader.records(probe).ends:
+            probe += 1
+        if probe == high or behind(probe) is not None:
+            high = middle
+        else:
+            low = probe + 1
+    for index in range(low, len(path.names)):
+        lsn = behind(index)
+        if lsn is not None:
+            return index, lsn
+    return None
+
+
+def _last_end(path: WalPath, reader: LogReader) -> LoggedEnd | None:
+    """The last end of a transaction on the path."""
+    for index in reversed(range(len(path.names))):
+        if ends := reader.records(index).ends:
+            return ends[-1]
+    return None
+
+
+def _last_record(reader: LogReader, last: int) -> Lsn | None:
+    for index in range(last, -1, -1):
+        if (record := reader.records(index, every_record=True).last_record) is not None:
+            return record
+    return None
+
+
+def _shortened(path: WalPath, count: int) -> WalPath:
+    """The path with its first `count` segments."""
+    whole = path.segments[:count]
+    return WalPath(
+        path.history,
+        whole,
+        path.partial if count > len(path.segments) else None,
+        None,
+        path.stored_bytes * len(whole) // max(len(path.segments), 1),
+    )
+
+
+def _ends_before(backup: BaseBackup, target: RecoveryTarget) -> bool:
+    """Whether a copy of the backup can be recovered to the target, as far as times and addresses tell."""
+    if isinstance(target.value, datetime):
+        return backup.stopped_at <= target.value
+    if isinstance(target.value, Lsn):
+        return backup.stop_lsn <= target.value
+    return True

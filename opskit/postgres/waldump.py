@@ -1,0 +1,102 @@
+"""What ``pg_waldump`` reads in WAL: commits, restore points, and where the records end.
+
+Knows the program's output, which has one line a record. It is given plain segments in a directory.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from opskit.errors import ErrorKind, ServerError
+from opskit.model.lsn import Lsn
+from opskit.postgres.programs import Programs
+
+_RECORD = re.compile(
+    r"^rmgr: (\w+)\s+len .*?, tx:\s+(\d+), lsn: ([0-9A-F]+/[0-9A-F]+), .*?desc: (.*)$", re.MULTILINE
+)
+_TIME = re.compile(r"(\d{4,}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
+_POINT = re.compile(r"RESTORE_POINT (.*)")
+# What ends the reading of a log that goes no further: not an error here.
+_END_OF_LOG = (
+    "error in WAL record at",
+    "could not find a valid record after",
+    "could not find file",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEnd:
+    """The end of a transaction: where its record begins, its id, when it ended, and whether it was committed."""
+
+    lsn: Lsn
+    xid: int
+    at: datetime
+    committed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedPoint:
+    """A restore point: where its record begins, and its name."""
+
+    lsn: Lsn
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRecords:
+    """What a stretch of log holds, in order; `last_record` is where its last record begins, `None` if it has none."""
+
+    ends: tuple[LoggedEnd, ...]
+    points: tuple[LoggedPoint, ...]
+    last_record: Lsn | None
+
+
+def read_log(
+    programs: Programs,
+    directory: Path,
+    timeline: int,
+    start: Lsn,
+    end: Lsn,
+    *,
+    every_record: bool = False,
+) -> LoggedRecords:
+    """Read the records that begin from `start` up to but not including `end`.
+
+    Parameters
+    ----------
+    directory
+        Holds the segments of that stretch, and the one behind it where a record may go on, named for `timeline`.
+    every_record
+        Whether `last_record` counts all records, which takes longer, or those of transactions and restore points.
+
+    Raises
+    ------
+    ServerError
+        ``pg_waldump`` failed.
+    """
+    done = programs.run(
+        "pg_waldump",
+        f"--path={directory}",
+        f"--timeline={timeline}",
+        f"--start={start}",
+        f"--end={end}",
+        *([] if every_record else ["--rmgr=Transaction", "--rmgr=XLOG"]),
+        environment={"TZ": "UTC", "LC_ALL": "C"},
+    )
+    if done.exit_code != 0 and not any(sign in done.output for sign in _END_OF_LOG):
+        raise ServerError(
+            f"pg_waldump cannot read the log from {start}: {done.output.strip().splitlines()[-1]}",
+            ErrorKind.SERVER_REFUSED,
+        )
+    ends: list[LoggedEnd] = []
+    points: list[LoggedPoint] = []
+    last: Lsn | None = None
+    for manager, xid, lsn, text in _RECORD.findall(done.output):
+        last = Lsn.parse(lsn)
+        if manager == "Transaction" and (time := _TIME.search(text)):
+            at = datetime.fromisoformat(time[1]).replace(tzinfo=UTC)
+            ends.append(LoggedEnd(last, int(xid), at, text.startswith("COMMIT")))
+        elif manager == "XLOG" and (point := _POINT.match(text)):
+            points.append(LoggedPoint(last, point[1]))
+    return LoggedRecords(tuple(ends), tuple(points), last)
