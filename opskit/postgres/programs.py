@@ -139,7 +139,16 @@ class Programs:
                 f"Let that account read them, or install PostgreSQL {self.major} for the whole machine,"
                 f" {_how_to_install(self.major)}.",
             )
-        directory = _copy_once(package, self.version) / package.name / "pginstall" / "bin"
+        try:
+            copied = _copy_once(package, self.version)
+        except OSError as error:
+            raise NotFoundError(
+                f"the programs in {str(self.directory)!r} cannot be run by {account.name!r},"
+                f" nor copied to {str(_CACHE)!r}: {error.strerror}",
+                ErrorKind.PROGRAMS_NOT_FOUND,
+                f"Make room in {str(_CACHE)!r}, or install opskit where every account can read it.",
+            ) from None
+        directory = copied / package.name / "pginstall" / "bin"
         if _version(directory, account) is None:
             raise NotFoundError(
                 f"the programs in {str(directory)!r} cannot be run by {account.name!r}",

@@ -173,6 +173,20 @@ def test_closed_programs_that_are_no_wheel_are_refused(programs: Programs, scrat
     assert "Let that account read them" in error.value.hint
 
 
+@as_root
+@pytest.mark.parametrize("programs", [18], indirect=True)
+def test_a_cache_that_cannot_be_made_is_named(
+    programs: Programs, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a closed wheel cannot be copied, the error says where to and why not."""
+    (scratch / "cache").touch()
+    monkeypatch.setattr(module, "_CACHE", scratch / "cache")
+    closed = _closed_wheel(programs, scratch / "closed")
+    with pytest.raises(NotFoundError, match=r"nor copied to '.*cache'") as error:
+        closed.usable_by(server_account("nobody"))
+    assert "Make room" in error.value.hint
+
+
 def _closed_wheel(programs: Programs, place: Path) -> Programs:
     package = programs.directory.parent.parent
     place.mkdir(mode=0o700)
