@@ -33,6 +33,7 @@ POLL = 0.1
 # An interrupted cell stops servers and cancels operations; then the kernel is shut down.
 GRACE = 30.0
 LEFT_BEHIND_GRACE = 5.0
+LINE = 300
 
 
 def main() -> int:
@@ -52,16 +53,20 @@ def _supervise(order: dict[str, Any], stopped: "_StopSignals") -> dict[str, Any]
     reports = Path(order["reports"])
     desk = reserve(reports, order)
     try:
-        for lost in lost_runs(reports, order["host"]):
-            with contextlib.suppress(OSError, ValueError):
-                file_report(
-                    lost,
-                    Interruption(outcome=Outcome.DIED, reason="every process of the run was lost"),
-                )
+        _file_lost(reports, order["host"])
         interruption = _run(order, desk, stopped)
         return file_report(desk, interruption, datetime.now(UTC))
     except OSError as error:
         raise not_writable(reports, error) from error
+
+
+def _file_lost(reports: Path, host: str) -> None:
+    interruption = Interruption(outcome=Outcome.DIED, reason="every process of the run was lost")
+    for lost in lost_runs(reports, host):
+        with contextlib.suppress(
+            Exception
+        ):  # a strange trace must not keep the next run from running
+            file_report(lost, interruption)
 
 
 class _StopSignals:
@@ -99,7 +104,7 @@ def _run(order: dict[str, Any], desk: Desk, stopped: _StopSignals) -> Interrupti
         worker.returncode = code if code is not None else left.get(worker.pid, -signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError):
             worker.stdin.close()
-    return _interruption(worker.returncode, reason)
+    return interruption(worker.returncode, reason, desk.work / LOG)
 
 
 def _wait(pid: int, timeout: float | None, stopped: _StopSignals) -> tuple[str | None, int | None]:
@@ -127,7 +132,8 @@ def _orderer_gone() -> str | None:
     return "the process that ordered the run ended" if readable and not os.read(0, 1024) else None
 
 
-def _interruption(code: int, reason: str | None) -> Interruption | None:
+def interruption(code: int, reason: str | None, log: Path) -> Interruption | None:
+    """Why the notebook cannot be trusted to have ended by itself; `None` when it did."""
     if code == _worker.COMPLETE or (code == _worker.RAISED and reason is None):
         return None
     if reason is not None:
@@ -137,7 +143,8 @@ def _interruption(code: int, reason: str | None) -> Interruption | None:
     elif code < 0:
         why = f"the process that ran the notebook was ended by {signal.Signals(-code).name}"
     else:
-        why = f"the process that ran the notebook ended with exit code {code}"
+        last = log.read_text("utf-8", "replace").strip().split("\n")[-1][:LINE]
+        why = f"the process that ran the notebook ended with exit code {code}: {last}"
     return Interruption(outcome=Outcome.DIED, reason=why)
 
 

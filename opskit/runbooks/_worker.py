@@ -16,7 +16,8 @@ from typing import Any
 from opskit.runbooks._processes import become_subreaper, children, end_descendants
 
 # Exit codes: every cell was run; one of them raised; it was asked to end; the kernel was lost; the supervisor was.
-COMPLETE, RAISED, STOPPED, KERNEL_DIED, ORPHANED = 0, 1, 3, 4, 5
+# Python itself ends with 1 on an error that nobody caught, so 1 is none of them.
+COMPLETE, RAISED, STOPPED, KERNEL_DIED, ORPHANED = 0, 10, 11, 12, 13
 GRACE = 10.0
 
 

@@ -13,7 +13,16 @@ import pytest
 
 from opskit.errors import InputError, NotFoundError, StoreError
 from opskit.reports.page import render_page
-from opskit.runbooks import Check, CheckResult, Outcome, Step, find_runbook, run_runbook
+from opskit.runbooks import (
+    Check,
+    CheckResult,
+    Outcome,
+    Step,
+    _supervisor,
+    _worker,
+    find_runbook,
+    run_runbook,
+)
 from opskit.runbooks import _filing as filing
 from opskit.runbooks._outcome import Interruption, judge, settle
 from opskit.runbooks._record import CHECK, RUN, STEP
@@ -208,3 +217,28 @@ def test_a_report_shows_what_ran_when_nothing_did(tmp_path: Path) -> None:
     page = desk.html.read_text()
     assert "Died" in page and "the kernel died" in page
     assert render_page(nbformat.read(desk.notebook, as_version=4)) == page
+
+
+@pytest.mark.parametrize(
+    ("code", "asked", "outcome", "reason"),
+    [
+        (_worker.COMPLETE, None, None, ""),
+        (_worker.RAISED, None, None, ""),
+        (_worker.COMPLETE, "SIGTERM asked for the end", None, ""),
+        (_worker.RAISED, "SIGTERM asked for the end", Outcome.ABORTED, "SIGTERM asked for the end"),
+        (_worker.STOPPED, "SIGHUP asked for the end", Outcome.ABORTED, "SIGHUP asked for the end"),
+        (-9, "SIGTERM asked for the end", Outcome.ABORTED, "SIGTERM asked for the end"),
+        (_worker.KERNEL_DIED, None, Outcome.DIED, "the kernel died"),
+        (-9, None, Outcome.DIED, "the process that ran the notebook was ended by SIGKILL"),
+        (1, None, Outcome.DIED, "ended with exit code 1: OSError: no space left"),
+    ],
+)
+def test_how_the_worker_ended_decides(
+    tmp_path: Path, code: int, asked: str | None, outcome: Outcome | None, reason: str
+) -> None:
+    """A notebook is trusted only when papermill saw it to its end; a request that came too late changes nothing."""
+    log = tmp_path / "worker.log"
+    log.write_text("Traceback …\nOSError: no space left\n")
+    found = _supervisor.interruption(code, asked, log)
+    assert (found and found.outcome) is outcome
+    assert reason in (found.reason if found else "")
