@@ -5,6 +5,7 @@ The names and meanings of the keys are specified in ``docs/format.md``.
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -107,7 +108,7 @@ def check_note(note: str) -> str:
             hint="Shorten it, and keep the long story where your other documents are.",
         )
     for character in note:
-        if (ord(character) < 32 and character != "\n") or "\ud800" <= character <= "\udfff":
+        if unicodedata.category(character) in ("Cc", "Cs") and character != "\n":
             raise InputError(
                 f"the note holds the character {character!a}, which cannot be kept",
                 hint="Use printable characters and line breaks.",

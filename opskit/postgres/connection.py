@@ -153,13 +153,13 @@ def connecting() -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
-        text = _last_line(str(error))
+        text = one_clause(str(error))
         for signs, kind, hint in _CONNECTING:
             if any(sign in str(error) for sign in signs):
                 raise ServerError(text, kind, hint) from None
         raise ServerError(text, ErrorKind.SERVER_REFUSED, "The server's log tells more.") from None
     except psycopg.Error as error:
-        raise ServerError(_last_line(str(error)), ErrorKind.SERVER_REFUSED) from None
+        raise ServerError(one_clause(str(error)), ErrorKind.SERVER_REFUSED) from None
 
 
 @contextmanager
@@ -170,13 +170,13 @@ def server_errors() -> Iterator[None]:
     except psycopg.OperationalError as error:
         if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
             raise ServerError(
-                f"the server went away: {_last_line(str(error))}",
+                f"the server went away: {one_clause(str(error))}",
                 ErrorKind.SERVER_GONE,
                 "Look at the server's log; start again when it is back.",
             ) from None
-        raise ServerError(_last_line(str(error)), ErrorKind.SERVER_REFUSED) from None
+        raise ServerError(one_clause(str(error)), ErrorKind.SERVER_REFUSED) from None
     except psycopg.Error as error:
-        raise ServerError(_last_line(str(error)), ErrorKind.SERVER_REFUSED) from None
+        raise ServerError(one_clause(str(error)), ErrorKind.SERVER_REFUSED) from None
 
 
 def _parsed(conninfo: str) -> dict[str, Any]:
@@ -210,8 +210,8 @@ def _check_version(server_version: int) -> None:
         )
 
 
-def _last_line(text: str) -> str:
-    """libpq's text as one clause: several attempts and details are lines of their own."""
+def one_clause(text: str) -> str:
+    """libpq's text as one clause: several attempts and details are lines and sentences of their own."""
     lines = [
         line.strip()
         for line in text.replace(
@@ -219,4 +219,4 @@ def _last_line(text: str) -> str:
         ).splitlines()
         if line.strip()
     ]
-    return "; ".join(lines) or "no reason given"
+    return "; ".join(lines).rstrip(".") or "no reason given"

@@ -17,7 +17,7 @@ from psycopg import pq
 
 from opskit.errors import ErrorKind, ServerError
 from opskit.model.lsn import Lsn
-from opskit.postgres.connection import connecting
+from opskit.postgres.connection import connecting, one_clause
 from opskit.postgres.events import (
     ArchiveStarted,
     BackupEnded,
@@ -301,9 +301,8 @@ class ReplicationConnection:
         )
 
     def _gone(self, text: str) -> ServerError:
-        lines = "; ".join(line.strip() for line in text.splitlines() if line.strip())
         return ServerError(
-            f"the server went away: {lines or 'the connection was closed'}",
+            f"the server went away: {one_clause(text)}",
             ErrorKind.SERVER_GONE,
             "Look at the server's log; start again when it is back.",
         )
