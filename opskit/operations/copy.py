@@ -155,7 +155,7 @@ class RestoredCopy:
             return server
         log_start = log_size(server)
         with explained(server, recovery, log_start):
-            server.start(in_recovery=True)
+            server.start()
         try:
             await_target(server, recovery, log_start, monitor or SilentMonitor())
         except BaseException:

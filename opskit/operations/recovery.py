@@ -5,7 +5,7 @@ segment is the end of the log.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NoReturn
 
@@ -153,7 +153,7 @@ class RecoveryPlanner:
             )
         found = _find(target, path, reader)
         if found is None:
-            return None
+            return self._to_the_last(target, backup, path, reader)
         index, stops_at = found
         return RecoveryPlan(
             backup=backup,
@@ -161,6 +161,25 @@ class RecoveryPlanner:
             path=_shortened(path, index + 1),
             why=f"the newest backup that ends before {target}",
             stops_at=stops_at,
+        )
+
+    def _to_the_last(
+        self, target: RecoveryTarget, backup: BaseBackup, path: WalPath, reader: LogReader
+    ) -> RecoveryPlan | None:
+        """The plan for the very time of the path's last transaction.
+
+        PostgreSQL stops at a time only before a later transaction, and would look for one in vain; so the plan names
+        the transaction instead.
+        """
+        last = _last_end(path, reader)
+        if last is None or target.value != last[1].at or not target.inclusive:
+            return None
+        return RecoveryPlan(
+            backup=backup,
+            target=replace(target, kind=TargetKind.XID, value=last[1].xid),
+            path=_shortened(path, last[0] + 1),
+            why=f"the newest backup that ends before {target}, the time of the last transaction",
+            stops_at=last[1].lsn,
         )
 
     def _refuse_early(
@@ -185,7 +204,7 @@ class RecoveryPlanner:
         reader = LogReader(self._archive, self._programs, path)
         before = _last_end(path, reader)
         shown = (
-            f"{time_text(before.at)} ({before.lsn})"
+            f"{time_text(before[1].at)} ({before[1].lsn})"
             if before
             else f"{time_text(backup.stopped_at)} ({backup.stop_lsn})"
         )
@@ -281,11 +300,11 @@ def _find_time(
     return None
 
 
-def _last_end(path: WalPath, reader: LogReader) -> LoggedEnd | None:
-    """The last end of a transaction on the path."""
+def _last_end(path: WalPath, reader: LogReader) -> tuple[int, LoggedEnd] | None:
+    """The last end of a transaction on the path, and its segment by its index."""
     for index in reversed(range(len(path.names))):
         if ends := reader.records(index).ends:
-            return ends[-1]
+            return index, ends[-1]
     return None
 
 

@@ -166,8 +166,8 @@ class LocalServer:
         """Whether a server of this data directory runs, whoever started it."""
         return self.pid is not None
 
-    def start(self, timeout: float = 60, *, in_recovery: bool = False) -> None:
-        """Start it and wait until it answers queries; with `in_recovery`, also until it does so while it recovers.
+    def start(self, timeout: float = 60) -> None:
+        """Start it and wait until it answers queries, which one that recovers to a target does while it recovers.
 
         Recovery may take long: `timeout` seconds are counted from the last line that the server logged, and PostgreSQL
         logs how far it has come every ten seconds (``log_startup_progress_interval``).
@@ -191,8 +191,7 @@ class LocalServer:
             self._check_socket_path()
             log_start = self.log.stat().st_size if self.log.exists() else 0
             self._process = self._spawn()
-            states = {"ready", "standby"} if in_recovery else {"ready"}
-            self._wait_until_ready(self._process, states, log_start, timeout)
+            self._wait_until_ready(self._process, log_start, timeout)
         except BaseException:
             self._end(self._process)
             self._forget()
@@ -330,16 +329,14 @@ class LocalServer:
                 "Give the account that runs servers the right to read the programs and to enter the directory.",
             ) from None
 
-    def _wait_until_ready(
-        self, process: "_Process", states: set[str], log_start: int, timeout: float
-    ) -> None:
+    def _wait_until_ready(self, process: "_Process", log_start: int, timeout: float) -> None:
         seen, moved_at = log_start, time.monotonic()
         while True:
             if process.poll() is not None:
                 raise self._not_started(f"ended with exit code {process.returncode}", log_start)
             # What pg_ctl waits for: the status that the postmaster writes is 'ready' once it takes connections.
             lines = pid_file_lines(self.data_directory)
-            if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() in states:
+            if len(lines) >= 8 and lines[0] == str(process.pid) and lines[7].strip() == "ready":
                 return
             size = self.log.stat().st_size
             if size != seen:

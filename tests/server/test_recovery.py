@@ -1,0 +1,383 @@
+"""A copy goes to exactly the point that was asked for, or the request is refused before anything is copied."""
+
+import random
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from opskit.cluster import Cluster
+from opskit.config import Settings
+from opskit.errors import Cancelled, ConflictError, ErrorKind, InputError, RecoveryError
+from opskit.model.lsn import Lsn
+from opskit.model.operation import Progress
+from opskit.model.target import TargetArguments
+from opskit.model.wal import WalSegment
+from opskit.operations.wal_stream import stream_wal
+from opskit.postgres.programs import program_environment
+from opskit.postgres.server import LocalServer
+from opskit.store import open_store
+from tests.servers import ServerFactory
+
+ClusterMaker = Callable[[LocalServer], Cluster]
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the events' table itself says right after one of its transactions: how many rows it has, when, and where."""
+
+    rows: int
+    at: datetime
+    xid: int
+    lsn: str
+
+
+class Stopper:
+    """A monitor that asks for the end when it is told to."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+
+    def report(self, progress: Progress) -> None:
+        """Forget it."""
+
+    def check(self) -> None:
+        """Go on until stopped."""
+        if self.stopped.is_set():
+            raise Cancelled("the test is over")
+
+
+@pytest.fixture
+def cluster(settings: Callable[..., Settings]) -> Iterator[ClusterMaker]:
+    """Makes the configured cluster of a server, and closes its catalog at the end."""
+    made: list[Cluster] = []
+
+    def make(server: LocalServer) -> Cluster:
+        made.append(Cluster("main", settings(server)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.catalog.close()
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.sweep)])
+def test_random_targets_find_exactly_the_events_up_to_them(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path, seed: random.Random, count: int
+) -> None:
+    """By time, LSN, transaction and restore point, under load: the events up to it, without the one where exclusive."""
+    source = server({"max_wal_size": "64MB"}, wal_segment_megabytes=1)
+    main = cluster(source)
+    with streaming(main):
+        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
+        main.create_backup()
+        with load(source):
+            events = [happen(source, f"point {n}") for n in range(count * 3)]
+            backup = main.create_backup()
+            events += [happen(source, f"point {n}") for n in range(count * 3, count * 6)]
+        await_archived(main, source)
+    source.stop()
+    for number in range(count):
+        event = seed.choice(events[:-1])
+        name = f"point {event.rows - 1}"
+        exclusive = {"inclusive": False}
+        for kind, target, rows in (
+            ("time", {"at": event.at}, event.rows),
+            ("lsn", {"lsn": event.lsn}, event.rows),
+            ("xid", {"xid": event.xid}, event.rows),
+            ("before", {"xid": event.xid, **exclusive}, event.rows - 1),
+            ("point", {"restore_point": name}, event.rows),
+        ):
+            copy = main.restore(scratch / f"{kind}{number}", **target)
+            with copy.started() as running:
+                assert count_events(running.server) == rows, (kind, event)
+                assert not running.server.query("SELECT pg_is_in_recovery()").rows[0][0]
+            late = event.at > backup.stopped_at
+            if kind == "time":
+                assert (copy.files.backup == backup.name) == late
+    with main.restore(scratch / "latest", latest=True).started() as running:
+        assert count_events(running.server) == events[-1].rows
+    with main.restore(scratch / "immediate", immediate=True).started() as running:
+        assert count_events(running.server) <= events[-1].rows
+
+
+def test_a_dropped_table_comes_back(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
+) -> None:
+    """A restore to just before DROP TABLE has the table with every row."""
+    source = server()
+    main = cluster(source)
+    with streaming(main):
+        source.query("CREATE TABLE precious AS SELECT generate_series(1, 1000) AS i")
+        main.create_backup()
+        source.query("INSERT INTO precious VALUES (1001)")
+        before = now(source)
+        source.query("DROP TABLE precious")
+        source.query("CREATE TABLE later (i int)")
+        await_archived(main, source)
+    with main.restore(scratch / "copy", at=before).started() as copy:
+        assert copy.query("SELECT count(*) AS n FROM precious")["n"][0] == 1001
+
+
+def test_a_held_copy_moves_forward_only(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
+) -> None:
+    """A copy restored with pause is readable at each target, refuses to go back, and is at last promoted."""
+    source = server()
+    main = cluster(source)
+    with streaming(main):
+        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
+        main.create_backup()
+        events = [happen(source, f"point {n}") for n in range(8)]
+        await_archived(main, source)
+    copy = main.restore(scratch / "copy", at=events[1].at, pause=True)
+    try:
+        assert held(copy.start().server) == (events[1].rows, True)
+        assert held(copy.advance(at=events[3].at).server) == (events[3].rows, True)
+        with pytest.raises(InputError, match="before what the copy has reached"):
+            copy.advance(at=events[2].at)
+        assert copy.files.is_running
+        copy.stop()
+        assert held(copy.advance(xid=events[5].xid).server) == (events[5].rows, True)
+        promoted = copy.promote().server
+        assert held(promoted) == (events[5].rows, False)
+        promoted.query("INSERT INTO events DEFAULT VALUES")
+        with pytest.raises(ConflictError, match="server of its own"):
+            copy.advance(at=events[6].at)
+    finally:
+        copy.stop()
+
+
+def test_timelines_are_followed_to_either_side_of_a_fork(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path, settings: Callable[..., Settings]
+) -> None:
+    """After a recovered copy took over, points before the fork, on the old and on the new timeline are reached."""
+    source = server()
+    main = cluster(source)
+    with streaming(main):
+        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
+        main.create_backup()
+        shared = [happen(source, f"point {n}") for n in range(3)]
+        old = [happen(source, f"old {n}") for n in range(3)]
+        await_archived(main, source)
+    source.stop()
+    copy = main.restore(scratch / "successor", at=shared[-1].at)
+    with copy.started() as successor:
+        assert count_events(successor.server) == 3
+        heir = Cluster("main", settings(successor.server))
+        with streaming(heir):
+            new = [happen(successor.server, f"new {n}") for n in range(4)]
+            await_archived(heir, successor.server)
+        heir.catalog.close()
+    archive = main.repository.known_wal("main")
+    assert archive.timelines() == [1, 2]
+    cases: list[tuple[str, TargetArguments, int]] = [
+        ("before", {"at": shared[0].at}, 1),
+        ("old", {"at": old[0].at, "timeline": 1}, 4),
+        ("new", {"at": new[1].at}, 5),
+        ("newest", {"latest": True}, 7),
+        ("current", {"latest": True, "timeline": "current"}, 6),
+    ]
+    for name, target, rows in cases:
+        with main.restore(scratch / name, **target).started() as running:
+            assert count_events(running.server) == rows, name
+    with pytest.raises(RecoveryError, match="does not know timeline 7"):
+        main.restore(scratch / "none", latest=True, timeline=7)
+
+
+def test_a_target_out_of_reach_is_refused_with_what_is_in_reach(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
+) -> None:
+    """Too early, too late, unknown, and behind a segment that somebody removed: refused, and nothing is copied."""
+    source = server(wal_segment_megabytes=1)
+    main = cluster(source)
+    with streaming(main):
+        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
+        first = main.create_backup()
+        early = happen(source, "early")
+        happen(source, "last before the gap")
+        source.query("SELECT pg_switch_wal()")
+        removed = WalSegment.holding(Lsn.parse(current_lsn(source)), 1, 1 << 20)
+        happen(source, "in the gap")
+        source.query("SELECT pg_switch_wal()")
+        late = happen(source, "late")
+        second = main.create_backup()
+        later = happen(source, "later")
+        latest = happen(source, "latest")
+        await_archived(main, source)
+    place = scratch / "nowhere"
+    refused(
+        main,
+        place,
+        {"at": first.stopped_at - timedelta(days=1)},
+        "before the first backup",
+        first.name,
+    )
+    refused(
+        main,
+        place,
+        {"at": latest.at + timedelta(days=1)},
+        "behind the last transaction",
+        "--latest",
+    )
+    refused(
+        main, place, {"lsn": "FF/0"}, "behind the last transaction", "latest that can be reached"
+    )
+    refused(main, place, {"xid": 4_000_000}, "holds no", "pg_waldump")
+    refused(main, place, {"restore_point": "none"}, "holds no", "pg_waldump")
+
+    name = removed.name
+    open_store(main.settings.repository_url).delete(f"main/wal/{name[:8]}/{name[8:16]}/{name}.zst")
+    hint = refused(main, place, {"at": late.at}, name, second.name)
+    assert "latest before the gap" in hint and "next one behind it" in hint
+    with main.restore(scratch / "before", at=early.at).started() as running:
+        assert count_events(running.server) == early.rows
+    [latest_before] = re.findall(r"can be reached is (\S+ \S+) UTC", hint)
+    with main.restore(scratch / "last", at=f"{latest_before}Z").started() as running:
+        assert count_events(running.server) == early.rows + 1
+    with main.restore(scratch / "behind", at=later.at).started() as running:
+        assert count_events(running.server) == later.rows
+
+
+def test_a_recovery_that_ends_short_fails_loudly(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
+) -> None:
+    """WAL that vanishes between the restore and the start is an error, to a target and to the archive's end."""
+    source = server(wal_segment_megabytes=1)
+    main = cluster(source)
+    with streaming(main):
+        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
+        main.create_backup()
+        for n in range(4):
+            happen(source, f"point {n}")
+            source.query("SELECT pg_switch_wal()")
+        event = happen(source, "last")
+        happen(source, "behind")
+        await_archived(main, source)
+    for number, target in enumerate[TargetArguments]([{"at": event.at}, {"latest": True}]):
+        copy = main.restore(scratch / f"copy{number}", **target)
+        segments = sorted((copy.directory / "wal").iterdir())
+        segments[-2].unlink()
+        with pytest.raises(RecoveryError, match="recovery ended"):
+            copy.start()
+        assert not copy.files.is_running
+
+
+def test_a_plain_data_directory_recovers_through_wal_get(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
+) -> None:
+    """A data directory for production is given its target, and the command that fetches its WAL."""
+    source = server()
+    main = cluster(source)
+    with streaming(main):
+        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
+        main.create_backup()
+        events = [happen(source, f"point {n}") for n in range(3)]
+        await_archived(main, source)
+    plain = main.restore(scratch / "plain", layout="data-directory", at=events[1].at)
+    auto = (plain.directory / "postgresql.auto.conf").read_text()
+    assert "wal get %f" in auto and "recovery_target_time" in auto
+    assert (plain.directory / "recovery.signal").exists()
+    assert not (plain.directory / "wal").exists()
+
+
+@contextmanager
+def streaming(main: Cluster) -> Iterator[None]:
+    """The cluster's WAL is streamed meanwhile."""
+    stopper = Stopper()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            with suppress(Cancelled):
+                stream_wal(main.configuration, main.repository, stopper, partial_seconds=0.2)
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopper.stopped.set()
+        thread.join()
+    assert not failures, failures
+
+
+@contextmanager
+def load(source: LocalServer) -> Iterator[None]:
+    """pgbench writes meanwhile."""
+    assert source.run("pgbench", "-i", "-q", "-s", "1").exit_code == 0
+    running = subprocess.Popen(
+        [str(source.programs.path("pgbench")), "-n", "-c", "2", "-T", "120", source.conninfo()],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=program_environment(None),
+    )
+    try:
+        yield
+    finally:
+        running.terminate()
+        running.wait()
+
+
+def happen(source: LocalServer, point: str) -> Event:
+    """One more event, and a restore point behind it."""
+    [[xid]] = source.query("INSERT INTO events DEFAULT VALUES RETURNING txid_current()").rows
+    [[rows, at, lsn]] = source.query(
+        "SELECT (SELECT count(*) FROM events), clock_timestamp(), pg_current_wal_insert_lsn()::text"
+    ).rows
+    source.query(f"SELECT pg_create_restore_point('{point}')")
+    return Event(rows, at, xid, lsn)
+
+
+def await_archived(main: Cluster, source: LocalServer) -> None:
+    """Wait until the archive holds all that the server has written."""
+    end = Lsn.parse(source.query("SELECT pg_current_wal_flush_lsn()::text").rows[0][0])
+    slot = "SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = 'opskit_main'"
+    for _ in range(300):
+        [[restart]] = source.query(slot).rows
+        if Lsn.parse(restart) >= end:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"the archive of {main.name!r} did not come to {end}")
+
+
+def refused(main: Cluster, place: Path, target: TargetArguments, message: str, hint: str) -> str:
+    """The restore is refused in these words, and leaves nothing; the hint."""
+    with pytest.raises(RecoveryError, match=message) as caught:
+        main.restore(place, **target)
+    assert hint in caught.value.hint
+    assert caught.value.kind in (ErrorKind.NO_PATH, ErrorKind.WAL_GAP)
+    assert not place.exists()
+    return caught.value.hint
+
+
+def held(server: LocalServer) -> tuple[int, bool]:
+    """How many events a copy has, and whether it still recovers."""
+    return count_events(server), server.query("SELECT pg_is_in_recovery()").rows[0][0]
+
+
+def count_events(server: LocalServer) -> int:
+    """How many events the server has."""
+    count: int = server.query("SELECT count(*) FROM events").rows[0][0]
+    return count
+
+
+def current_lsn(server: LocalServer) -> str:
+    """Where the server writes."""
+    lsn: str = server.query("SELECT pg_current_wal_insert_lsn()::text").rows[0][0]
+    return lsn
+
+
+def now(server: LocalServer) -> datetime:
+    """The server's clock."""
+    at: datetime = server.query("SELECT clock_timestamp()").rows[0][0]
+    return at
