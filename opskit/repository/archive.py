@@ -6,7 +6,7 @@ Its length is exact before the first byte is read, and any range of it can be re
 import hashlib
 from collections.abc import Iterator, Sequence
 
-from opskit.errors import IntegrityError
+from opskit.errors import ErrorKind, IntegrityError, NotFoundError
 from opskit.repository.volumes import Volume
 from opskit.store import Store
 
@@ -41,9 +41,7 @@ class Archive:
         Raises
         ------
         IntegrityError
-            A volume differs from its checksum or length; its last piece is then held back.
-        NotFoundError
-            A volume is missing.
+            A volume is missing, or differs from its checksum or length; its last piece is then held back.
         """
         stop = self.length if stop is None else min(stop, self.length)
         position = 0
@@ -68,11 +66,23 @@ class Archive:
         yield position, iter([memoryview(END_FRAME)])
 
     def _volume(self, volume: Volume, begin: int, end: int) -> Iterator[memoryview]:
-        pieces = self._store.get(f"{self._folder}/{volume.name}", begin, end)
+        pieces = stored(self._store, f"{self._folder}/{volume.name}", begin, end)
         if begin > 0 or end < volume.stored_bytes:
             yield from pieces
             return
         yield from checked(pieces, volume, f"{self._folder}/{volume.name}")
+
+
+def stored(store: Store, name: str, begin: int, end: int) -> Iterator[memoryview]:
+    """The bytes of a volume that an index promises; errors as `Archive.read`."""
+    try:
+        yield from store.get(name, begin, end)
+    except NotFoundError:
+        raise IntegrityError(
+            f"the backup's volume {name!r} is missing",
+            ErrorKind.INCOMPLETE,
+            "Restore from another backup, and look at the storage under the repository.",
+        ) from None
 
 
 def checked(pieces: Iterator[memoryview], volume: Volume, name: str) -> Iterator[memoryview]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError, OpskitError
 from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_record, write_record
-from opskit.repository.archive import Archive
+from opskit.repository.archive import Archive, stored
 from opskit.repository.index import compress, decompress, read_index, write_index
 from opskit.repository.volumes import Volume, VolumeWriter
 from opskit.repository.wal import WalArchive
@@ -189,10 +189,9 @@ class Repository:
         return Archive(self._store, _folder(backup.cluster, backup.name), self.volumes(backup))
 
     def volume_pieces(self, backup: BaseBackup, volume: Volume) -> Iterable[memoryview]:
-        """The stored bytes of a volume; errors as `Store.get`. They are not compared with a checksum."""
-        return self._store.get(
-            f"{_folder(backup.cluster, backup.name)}/{volume.name}", 0, volume.stored_bytes
-        )
+        """The stored bytes of a volume; errors as `volumes`. They are not compared with a checksum."""
+        name = f"{_folder(backup.cluster, backup.name)}/{volume.name}"
+        return stored(self._store, name, 0, volume.stored_bytes)
 
     def new_backup(self, cluster: str, started_at: datetime) -> "BackupWriter":
         """Begin a backup that started then; it is named by the first second from then on that is free.
