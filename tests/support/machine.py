@@ -1,12 +1,13 @@
 """What the machine can be made to do to a process: a disk that is small, and rights that are few."""
 
 import os
-import pwd
 import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from opskit.postgres.account import server_account
 
 
 @contextmanager
@@ -33,18 +34,18 @@ def small_disk(directory: Path, kilobytes: int) -> Iterator[Path]:
 
 @contextmanager
 def ordinary_user(*owned: Path) -> Iterator[None]:
-    """Have no rights above an ordinary user's, who owns the directories `owned`.
+    """Have no rights above those of the account that runs servers, which owns the directories `owned`.
 
     Root lays its rights down for the length of the block; modules that it imports lazily must have been imported.
     """
-    if os.geteuid() != 0:
+    account = server_account()
+    if account is None:
         yield
         return
-    nobody = pwd.getpwnam("nobody")
     for directory in owned:
-        os.chown(directory, nobody.pw_uid, nobody.pw_gid)
-    os.setegid(nobody.pw_gid)
-    os.seteuid(nobody.pw_uid)
+        os.chown(directory, account.uid, account.gid)
+    os.setegid(account.gid)
+    os.seteuid(account.uid)
     try:
         yield
     finally:

@@ -91,14 +91,15 @@ def _serve(
     while not ended.wait(0.02):
         for ask in directory.glob("*.ask"):
             place, *arguments = ask.read_text().split("\0")[:-1]
-            done = subprocess.run(
-                command(settings, "wal", verb, *arguments),
-                cwd=place,
-                env={**os.environ, "PYTHONPATH": str(PROJECT)},
-                stdin=subprocess.DEVNULL,
-                stderr=(directory / "log").open("a"),
-                check=False,
-            )
+            with (directory / "log").open("a") as log:
+                done = subprocess.run(
+                    command(settings, "wal", verb, *arguments),
+                    cwd=place,
+                    env={**os.environ, "PYTHONPATH": str(PROJECT)},
+                    stdin=subprocess.DEVNULL,
+                    stderr=log,
+                    check=False,
+                )
             got = Path(place, arguments[-1])
             if verb == "get" and got.exists():
                 os.chown(got, account.uid, account.gid)
