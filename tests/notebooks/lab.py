@@ -53,6 +53,11 @@ _RUN_ALL = """async () => {
     window.jupyterapp.shell.activateById(window.testedPanel.id);
     await window.jupyterapp.commands.execute('notebook:run-all-cells');
 }"""
+_RESTART = """async () => {
+    const kernel = window.testedPanel.sessionContext.session.kernel;
+    await kernel.restart();
+    await kernel.requestKernelInfo();
+}"""
 _EXECUTE = """async (code) => {
     const future = window.testedPanel.sessionContext.session.kernel.requestExecute({code});
     const told = [];
@@ -181,6 +186,10 @@ class LabPage:
         """Run code in the notebook's kernel, as a cell would; what it printed, or its error."""
         told: str = self.page.evaluate(_EXECUTE, code)
         return told
+
+    def restart_kernel(self) -> None:
+        """Restart the notebook's kernel, and wait until it listens."""
+        self.page.evaluate(_RESTART)
 
     def _pass(self, route: Route) -> None:
         if urlsplit(route.request.url).netloc == f"127.0.0.1:{self._lab.port}":

@@ -7,13 +7,16 @@ from opskit.config import Settings, load_settings
 from opskit.postgres.server import LocalServer
 
 PATIENCE = 120.0
-SLOW = {"checkpoint_timeout": "30s"}  # the least there is; a spread checkpoint takes 0.9 of it
+SLOW = {"shared_buffers": "64MB", "checkpoint_timeout": "10min"}
 
 
 def slow_backups(server: LocalServer, settings: Settings) -> Settings:
-    """Settings with which a backup of a server with the options `SLOW` waits some 25 seconds for its checkpoint."""
+    """Settings with which a backup of a server with the options `SLOW` waits minutes for its checkpoint.
+
+    A spread checkpoint rests 0.1 s after each page (PostgreSQL's `CheckpointWriteDelay`), and here it has 2,500.
+    """
     server.query("CREATE TABLE dirty (i int, t text)")
-    server.query("INSERT INTO dirty SELECT i, repeat('x', 1000) FROM generate_series(1, 9000) i")
+    server.query("INSERT INTO dirty SELECT i, repeat('x', 1000) FROM generate_series(1, 17500) i")
     assert settings.file is not None
     written = settings.file.read_text(encoding="utf-8")  # the cluster's table is the last
     settings.file.write_text(f'{written}checkpoint = "spread"\n', encoding="utf-8")

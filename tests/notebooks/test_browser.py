@@ -1,0 +1,143 @@
+"""The notebooks as a person meets them: JupyterLab, in a real browser that reaches nothing but its server."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, expect, sync_playwright
+
+from opskit.cluster import Cluster
+from opskit.config import Settings
+from tests.conftest import SettingsFactory
+from tests.notebooks.lab import TIMEZONE, Lab, LabPage, launch, running_lab
+from tests.notebooks.panels import PATIENCE, SLOW, slow_backups, wait_until
+from tests.servers import ServerFactory
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+LabFactory = Callable[[Settings], LabPage]
+
+# The panels are the same on every major: one will do.
+on_one_major = pytest.mark.parametrize("programs", [18], indirect=True)
+in_a_browser = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def lab_on(scratch: Path) -> Iterator[LabFactory]:
+    """Opens JupyterLab in a browser on a working copy of the notebooks, with a configuration."""
+    root, home = scratch / "notebooks", scratch / "home"
+    home.mkdir()
+    shutil.copytree(NOTEBOOKS, root, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    expect.set_options(timeout=PATIENCE * 1000)
+    with ExitStack() as stack:
+        browser = launch(stack.enter_context(sync_playwright()))
+        stack.callback(browser.close)
+
+        def open_lab(settings: Settings) -> LabPage:
+            lab: Lab = stack.enter_context(
+                running_lab(root, home, {"OPSKIT_CONFIG": str(settings.file)})
+            )
+            page = browser.new_page(timezone_id=TIMEZONE, viewport={"width": 1200, "height": 1000})
+            stack.callback(page.close)
+            return LabPage(page, lab)
+
+        yield open_lab
+
+
+def open_panel(lab: LabPage) -> Locator:
+    """Open the notebook on backups and run it; its panel."""
+    lab.open("backups.ipynb")
+    return run_panel(lab)
+
+
+def run_panel(lab: LabPage) -> Locator:
+    """Run the opened notebook; the panel that it makes, not one that was there before."""
+    lab.page.evaluate(
+        "document.querySelectorAll('.opskit-panel').forEach(panel => panel.classList.add('earlier'))"
+    )
+    lab.run_all()
+    panel = lab.page.locator(".jp-OutputArea-output .opskit-panel:not(.earlier)")
+    expect(panel).to_be_visible()
+    return panel
+
+
+@on_one_major
+@in_a_browser
+def test_back_up_and_download(
+    server: ServerFactory, settings: SettingsFactory, lab_on: LabFactory, scratch: Path
+) -> None:
+    """In JupyterLab two clicks take a backup and bring it home, and nothing is asked of any other host."""
+    made = settings(server())
+    source = Cluster("main", made)
+    lab = lab_on(made)
+    panel = open_panel(lab)
+    expect(panel).to_contain_text("There is no backup yet")
+    expect(panel).to_contain_text("PostgreSQL 18")
+    panel.get_by_label("Note").fill("before <b>the</b> migration")
+    panel.get_by_role("button", name="Back up now").click()
+    row = panel.get_by_role("row", name="complete")
+    expect(row).to_contain_text("before <b>the</b> migration")
+    backup = source.backup()
+    expect(row).to_contain_text(backup.name)
+    expect(row).to_contain_text(f"{backup.started_at:%Y-%m-%d %H:%M:%S}")  # UTC, as the head says
+    expect(panel.get_by_label("Backup", exact=True)).to_contain_text(backup.name)
+    panel.get_by_role("button", name="Download").press("Enter")
+    expect(panel).to_contain_text("tar --zstd -xf")
+    file = scratch / "notebooks" / f"main-{backup.name}.tar.zst"
+    assert file.stat().st_size > backup.stored_bytes
+    expect(panel).to_contain_text(str(file))
+    assert lab.foreign == []
+
+
+@on_one_major
+@in_a_browser
+def test_the_kernel_stays_free(
+    server: ServerFactory, settings: SettingsFactory, lab_on: LabFactory
+) -> None:
+    """While a backup runs, cells run; it outlives the page and the kernel, is found again, and can be cancelled."""
+    running = server(SLOW)
+    made = slow_backups(running, settings(running))
+    source = Cluster("main", made)
+    lab = lab_on(made)
+    panel = open_panel(lab)
+    panel.get_by_role("button", name="Back up now").click()
+    expect(panel.get_by_role("progressbar")).to_be_visible()
+    expect(panel).to_contain_text("waiting for the checkpoint")
+    asked_at = time.monotonic()
+    assert lab.execute("print(6 * 7)") == "42\n"
+    assert time.monotonic() - asked_at < 5
+    panel = open_panel(lab)  # a new page on the same kernel
+    expect(panel).to_contain_text("waiting for the checkpoint")
+    lab.restart_kernel()
+    panel = run_panel(lab)
+    expect(panel.get_by_role("button", name="Back up now")).to_be_disabled()
+    panel.get_by_role("button", name="Cancel").click()
+    expect(panel).to_contain_text("The backup was cancelled")
+    assert source.repository.backups("main") == []
+    assert list(source.operations()["status"]) == ["cancelled"]
+
+
+@on_one_major
+@in_a_browser
+def test_a_stopped_server_is_told(
+    server: ServerFactory, settings: SettingsFactory, lab_on: LabFactory
+) -> None:
+    """When the server is down, the panel says what is wrong and what to do, and the page has no traceback of it."""
+    running = server()
+    made = settings(running)
+    source = Cluster("main", made)
+    source.create_backup()
+    lab = lab_on(made)
+    panel = open_panel(lab)
+    expect(panel.get_by_role("row", name="complete")).to_be_visible()
+    running.stop()
+    panel.get_by_role("button", name="Back up now").click()
+    expect(panel.get_by_role("alert")).to_contain_text("The backup failed")
+    expect(panel.locator(".opskit-hint")).not_to_be_empty()
+    expect(panel.get_by_role("row", name="failed")).to_be_visible()
+    panel.get_by_role("button", name="Dismiss").click()
+    wait_until(lambda: panel.get_by_role("alert").count() == 0, "the message is gone")
+    expect(panel.get_by_role("row", name="complete")).to_be_visible()
