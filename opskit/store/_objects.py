@@ -1,5 +1,6 @@
 """What every store over obstore shares: names, reading, listing, and errors in opskit's words."""
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,13 +128,19 @@ def translated(name: str, url: str) -> Iterator[None]:
     except (exceptions.AlreadyExistsError, FileExistsError):
         raise ConflictError(f"{url} already holds {name!r}", ErrorKind.OBJECT_EXISTS) from None
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError, PermissionError):
-        raise StoreError(
-            f"access to {name!r} in {url} is denied",
-            ErrorKind.STORE_NOT_WRITABLE,
-            "Give the account that runs opskit the right to read and write there.",
-        ) from None
+        raise _denied(name, url) from None
     except exceptions.BaseError as error:
+        if f"os error {errno.EACCES}" in str(error):  # of a local file, as object_store words it
+            raise _denied(name, url) from None
         text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise StoreError(
             f"{url} failed at {name!r}: {text}", ErrorKind.STORE_FAILED, permanent=False
         ) from None
+
+
+def _denied(name: str, url: str) -> StoreError:
+    return StoreError(
+        f"access to {name!r} in {url} is denied",
+        ErrorKind.STORE_NOT_WRITABLE,
+        "Give the account that runs opskit the right to read and write there.",
+    )

@@ -150,8 +150,9 @@ def test_a_place_that_may_not_be_read(scratch: Path) -> None:
                 lambda: list(fresh.get("a/object")),
                 lambda: fresh.stat("a/object"),
             ):
-                with pytest.raises(StoreError):
+                with pytest.raises(StoreError, match="denied") as raised:
                     read()
+                assert raised.value.kind is ErrorKind.STORE_NOT_WRITABLE
         finally:
             (store.directory / "a").chmod(0o700)
 
