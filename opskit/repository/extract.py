@@ -1,7 +1,9 @@
-"""Volumes back into files, in parallel by frame.
+"""Volumes back into files, in parallel: by volume while there are enough of them, at the end by frame.
 
-One thread a volume reads and hashes; every frame is then decompressed and written by whichever thread is free, since
-the index tells which members each frame holds. So a single file of 1 GB keeps all cores busy, not one.
+One thread reads, hashes, decompresses and writes a volume: the kernel lets one writer at a time into a file, and two
+threads on one file mostly wait for each other (measured in docs/adr/0030). When fewer volumes than threads are left,
+their frames go to whichever thread is free, since the index tells which members each frame holds. So a single file of
+1 GB keeps all cores busy, not one.
 """
 
 import hashlib
@@ -19,7 +21,6 @@ from opskit.errors import ErrorKind, IntegrityError, ServerError, StoreError
 from opskit.repository.tar import BLOCK_BYTES, Header, read_header
 from opskit.repository.volumes import Member, Volume
 
-_READING_AT_ONCE = 2
 _DAMAGED = "Restore from another backup, and look at the storage under the repository."
 
 
@@ -31,7 +32,7 @@ class Placement:
     target; `owner` the (uid, gid) that everything is given to, `None` for the running user.
     """
 
-    path: Callable[[str], Path | None]
+    path: Callable[[str], str | None]
     link: Callable[[str, str], str]
     owner: tuple[int, int] | None
 
@@ -54,7 +55,7 @@ def extract(
     advance
         Told how many bytes of tar were written since the last call; called by the calling thread, as `check` is.
     threads
-        How many frames are worked on at once.
+        How many volumes, and how many frames of the last ones, are worked on at once.
 
     Raises
     ------
@@ -67,13 +68,14 @@ def extract(
     -------
     Files are written but not synced. Existing files are never followed through links, and never kept.
     """
-    run = _Run(placement, threads or min(os.cpu_count() or 1, 8))
+    run = _Run(placement, threads or min(os.cpu_count() or 1, 8), len(volumes))
     make_folders(volumes, placement)
+    largest_first = sorted(volumes, key=lambda volume: volume.tar_bytes, reverse=True)
     with (
-        ThreadPoolExecutor(run.threads, thread_name_prefix="extract") as working,
-        ThreadPoolExecutor(_READING_AT_ONCE, thread_name_prefix="read") as reading,
+        ThreadPoolExecutor(run.threads, thread_name_prefix="frame") as working,
+        ThreadPoolExecutor(run.threads, thread_name_prefix="volume") as reading,
     ):
-        readers = [reading.submit(run.read_volume, volume, read, working) for volume in volumes]
+        readers = [reading.submit(run.volume, volume, read, working) for volume in largest_first]
         try:
             _watch(readers, run, advance, check)
         except BaseException:
@@ -89,7 +91,7 @@ def make_folders(volumes: Sequence[Volume], placement: Placement) -> None:
     for folder in sorted(folders):
         path = placement.path(folder)
         if path is not None:
-            _make_folder(path, placement.owner)
+            _make_folder(Path(path), placement.owner)
 
 
 def _watch(
@@ -113,40 +115,45 @@ def _watch(
 class _Run:
     """The state that the threads of one extraction share."""
 
-    def __init__(self, placement: Placement, threads: int) -> None:
+    def __init__(self, placement: Placement, threads: int, volumes: int) -> None:
         self.placement = placement
         self.threads = threads
+        self._volumes_left = volumes
         self.stopped = threading.Event()
         self.written_bytes = 0
         self._counting = threading.Lock()
         self._in_flight = threading.Semaphore(3 * threads)
         self._local = threading.local()
 
-    def read_volume(
+    def volume(
         self,
         volume: Volume,
         read: Callable[[Volume], Iterator[memoryview]],
         working: ThreadPoolExecutor,
     ) -> None:
-        """Read, hash and hand out one volume, and wait for its frames."""
+        """Read and hash one volume, and see to it that its frames are written."""
         sha256 = hashlib.sha256()
         offsets = [member.offset for member in volume.members]
         position, frames = 0, list[Future[None]]()
         try:
             for compressed in _frames(volume, read(volume), sha256):
-                self._in_flight.acquire()
                 if self.stopped.is_set():
-                    self._in_flight.release()
                     break
                 size = _content_size(compressed, volume)
-                frame = working.submit(
-                    self._extract_frame, volume, offsets, position, size, compressed
-                )
-                frame.add_done_callback(lambda _: self._in_flight.release())
-                frames.append(frame)
+                if self._volumes_left >= self.threads:
+                    self._extract_frame(volume, offsets, position, size, compressed)
+                else:
+                    self._in_flight.acquire()
+                    frame = working.submit(
+                        self._extract_frame, volume, offsets, position, size, compressed
+                    )
+                    frame.add_done_callback(lambda _: self._in_flight.release())
+                    frames.append(frame)
                 position += size
         finally:
             wait(frames)
+            with self._counting:
+                self._volumes_left -= 1
         for frame in frames:
             frame.result()
         if self.stopped.is_set():
@@ -200,22 +207,22 @@ class _Run:
                 self._write_part(path, header, tar[begin - start : end - start], begin - content)
         except OSError as error:
             raise StoreError(
-                f"{str(path)!r} cannot be written: {error.strerror}",
+                f"{path!r} cannot be written: {error.strerror}",
                 ErrorKind.STORE_FULL if error.errno == 28 else ErrorKind.STORE_NOT_WRITABLE,
                 "Make room or choose another directory; what had been restored has been removed again.",
             ) from error
 
-    def _make_other(self, member: Member, header: Header, path: Path) -> None:
+    def _make_other(self, member: Member, header: Header, path: str) -> None:
         if header.is_folder:
-            _make_folder(path, self.placement.owner)
+            _make_folder(Path(path), self.placement.owner)
             if header.mode != 0o700:
-                path.chmod(header.mode)
+                Path(path).chmod(header.mode)
             return
-        path.symlink_to(self.placement.link(member.name, header.link))
+        Path(path).symlink_to(self.placement.link(member.name, header.link))
         if self.placement.owner:
             os.chown(path, *self.placement.owner, follow_symlinks=False)
 
-    def _write_part(self, path: Path, header: Header | None, part: memoryview, at: int) -> None:
+    def _write_part(self, path: str, header: Header | None, part: memoryview, at: int) -> None:
         mode = header.mode if header is not None else 0o600
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:

