@@ -156,9 +156,11 @@ def _row(line: Line, is_selected: bool) -> str:
         f"<td{_class(column)}>{escape(cell)}</td>"
         for column, cell in zip(list(_COLUMNS)[2:], rest, strict=False)
     )
-    note = escape(line.note)
-    if line.reason:
-        note += f'<span class="opskit-reason">{escape(line.reason)}</span>'
+    note = "".join(
+        f"<span{kind}{_title(text)}>{escape(text)}</span>"  # long ones are cut by the style sheet
+        for text, kind in ((line.note, ""), (line.reason, ' class="opskit-reason"'))
+        if text
+    )
     current = ' aria-current="true" class="opskit-selected"' if is_selected else ""
     return (
         f'<tr{current}><th scope="row">{escape(name)}</th>'
