@@ -10,14 +10,14 @@ import pwd
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Unpack
 
 from opskit.config import Settings, load_settings
-from opskit.errors import InputError, StoreError
+from opskit.errors import Cancelled, InputError, StoreError
 from opskit.local_copy import LocalCopy
 from opskit.model.backup import BaseBackup, Trigger, check_note
 from opskit.model.operation import Operation, OperationKind
@@ -27,8 +27,12 @@ from opskit.operations.check import Finding, check_cluster
 from opskit.operations.copy import RestoredCopy
 from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import Monitor
+from opskit.operations.recoverable import recoverable_intervals
 from opskit.operations.recovery import RecoveryPlan, recovery_planner
 from opskit.operations.restore import Layout, RestorePlan, execute_restore, plan_restore
+from opskit.operations.wal_gaps import survey_timelines
+from opskit.operations.wal_status import WalStatus, wal_status
+from opskit.operations.wal_stream import stream_wal
 from opskit.postgres.account import server_account
 from opskit.postgres.connection import connect
 from opskit.postgres.facts import ClusterFacts, probe
@@ -137,6 +141,67 @@ class Cluster:
         from opskit.reports.tables import operations_table
 
         return operations_table(self.catalog.operations(cluster=self.name))
+
+    def wal(self) -> "pd.DataFrame":
+        """What the WAL archive holds.
+
+        Returns
+        -------
+        DataFrame
+            See `opskit.reports.tables.wal_table`.
+        """
+        from opskit.reports.tables import wal_table
+
+        return wal_table(survey_timelines(self.repository.known_wal(self.name)))
+
+    def wal_status(self) -> WalStatus:
+        """How the WAL archive stands; see `opskit.operations.wal_status.wal_status`."""
+        return wal_status(self.configuration, self.repository)
+
+    def stream_wal(
+        self,
+        *,
+        partial_seconds: float | None = None,
+        after_gap: bool = False,
+        monitor: Monitor | None = None,
+        operation: str | None = None,
+    ) -> None:
+        """Stream WAL into the archive until the monitor, or somebody by the catalog, asks for the end.
+
+        Errors and effects as `opskit.operations.wal_stream.stream_wal`; an end that was asked for is none.
+        """
+        seconds = partial_seconds or self.configuration.wal_partial_seconds
+        parameters = {"partial_seconds": f"{seconds:g}", "after_gap": str(after_gap).lower()}
+        with (
+            self._recorded(OperationKind.WAL_STREAM, parameters, monitor, operation) as recorder,
+            suppress(Cancelled),
+        ):
+            stream_wal(
+                self.configuration,
+                self.repository,
+                recorder,
+                partial_seconds=seconds,
+                after_gap=after_gap,
+            )
+
+    def recoverable(self) -> "pd.DataFrame":
+        """What can be restored: from each backup on, along each timeline that it leads to, without a gap.
+
+        Returns
+        -------
+        DataFrame
+            See `opskit.reports.recoverable.recoverable_table`; the newest backup first, then the newest timeline.
+
+        Raises
+        ------
+        NotFoundError
+            This machine has no PostgreSQL programs of the cluster's major version, which read the archive's ends.
+        """
+        from opskit.reports.recoverable import recoverable_table
+
+        return recoverable_table(
+            recoverable_intervals(self.repository, self.name, self.settings.postgres)
+        )
 
     def backup(self, name: str = "latest") -> BaseBackup:
         """One complete backup; errors as `Repository.backup`."""

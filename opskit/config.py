@@ -31,11 +31,15 @@ class Checkpoint(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSettings:
-    """One ``[clusters.<name>]``."""
+    """One ``[clusters.<name>]``.
+
+    `wal_partial_seconds` is how often the beginning of the WAL segment that is filling is stored.
+    """
 
     name: str
     conninfo: str
     checkpoint: Checkpoint = Checkpoint.FAST
+    wal_partial_seconds: float = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +212,7 @@ def check_cluster_name(name: str) -> str:
 
 def _cluster(name: str, clusters: "_Table") -> ClusterSettings:
     check_cluster_name(name)
-    table = clusters.table(name, ("conninfo", "checkpoint"))
+    table = clusters.table(name, ("conninfo", "checkpoint", "wal_partial_seconds"))
     conninfo = table.text("conninfo")
     if conninfo is None:
         raise InputError(
@@ -220,6 +224,7 @@ def _cluster(name: str, clusters: "_Table") -> ClusterSettings:
         name=name,
         conninfo=conninfo,
         checkpoint=table.choice("checkpoint", Checkpoint, Checkpoint.FAST),
+        wal_partial_seconds=table.seconds("wal_partial_seconds", 10),
     )
 
 
@@ -287,6 +292,14 @@ class _Table:
     def text(self, key: str) -> str | None:
         value: str | None = self._value(key, lambda v: isinstance(v, str) and v != "", "a text")
         return value
+
+    def seconds(self, key: str, default: float) -> float:
+        value: float | None = self._value(
+            key,
+            lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 < v <= 3600,
+            "a number of seconds up to 3600",
+        )
+        return default if value is None else value
 
     def texts(self, key: str) -> list[str]:
         value: list[str] | None = self._value(

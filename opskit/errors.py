@@ -54,6 +54,7 @@ class ErrorKind(StrEnum):
     SERVER_NOT_STARTED = "server not started"
     WAL_REMOVED = "wal removed"
     WAL_GAP = "wal gap"
+    SLOT_IN_USE = "slot in use"
     STORE_NOT_WRITABLE = "store not writable"
     STORE_FULL = "store full"
     STORE_UNREACHABLE = "store unreachable"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from opskit.cli._app import app
+from opskit.cli._app import ClusterName, Json, OperationId, app, open_cluster
 
 _END_OF_ARCHIVE = 100  # see `opskit.cli.main`
 
@@ -26,6 +26,61 @@ OptionalCluster = Annotated[
         show_default=False,
     ),
 ]
+
+
+@wal.command()
+def stream(
+    context: typer.Context,
+    cluster: ClusterName,
+    partial_seconds: Annotated[
+        float | None,
+        typer.Option(
+            "--partial-seconds",
+            metavar="N",
+            min=0.1,
+            help="How often the segment that is filling is stored; by default as configured, or 10.",
+            show_default=False,
+        ),
+    ] = None,
+    after_gap: Annotated[
+        bool,
+        typer.Option(
+            "--after-gap",
+            help="If the server has removed WAL that the archive lacks, leave a gap and go on behind it.",
+        ),
+    ] = False,
+    operation: OperationId = None,
+) -> None:
+    """Store the WAL as the server writes it, until SIGTERM or SIGINT.
+
+    Run it as a service. It keeps a replication slot, which moves only past what is stored: the server keeps the rest.
+    """
+    from opskit.cli._progress import CommandMonitor
+    from opskit.cli._wal_output import told_with_time
+
+    source = open_cluster(context, cluster)
+    ending = context.obj.ending
+    with told_with_time(), ending.gently():
+        source.stream_wal(
+            partial_seconds=partial_seconds,
+            after_gap=after_gap,
+            monitor=CommandMonitor(ending, None),
+            operation=operation,
+        )
+
+
+@wal.command()
+def status(context: typer.Context, cluster: ClusterName, json: Json = False) -> None:
+    """Show what the WAL archive holds and lacks, and how far it is behind; exit code 1 if not all is well."""
+    from opskit.cli import _wal_output as output
+
+    found = open_cluster(context, cluster).wal_status()
+    if json:
+        output.print_status_json(found)
+    else:
+        output.print_status(found)
+    if not found.passed:
+        raise typer.Exit(1)
 
 
 @wal.command()

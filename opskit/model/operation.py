@@ -12,6 +12,7 @@ class OperationKind(StrEnum):
     BACKUP = "backup"
     RESTORE = "restore"
     DOWNLOAD = "download"
+    WAL_STREAM = "wal stream"
 
 
 class OperationStatus(StrEnum):

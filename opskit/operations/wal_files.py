@@ -193,7 +193,7 @@ def _refuse_gap(archive: WalArchive, cluster: str, segment: WalSegment) -> None:
 
 
 def _refuse_lost_history(archive: WalArchive, timeline: int, name: str) -> None:
-    if archive.newest(timeline) is not None:
+    if timeline != 1 and archive.newest(timeline) is not None:  # the first has no history
         raise RecoveryError(
             f"{name} is missing from the archive, which has WAL of that timeline",
             ErrorKind.WAL_GAP,

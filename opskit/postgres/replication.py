@@ -9,6 +9,7 @@ import select
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
@@ -164,7 +165,10 @@ class ReplicationConnection:
                         )
                     expected = Lsn(event.start + len(event.data))
                 yield event
-            self._pgconn.put_copy_end()
+            with suppress(
+                psycopg.OperationalError
+            ):  # no COPY any more: the server ended it with an error
+                self._pgconn.put_copy_end()
             self._flush()
             result = self._next_result()
             while result is not None and result.status == pq.ExecStatus.COPY_IN:
@@ -188,7 +192,10 @@ class ReplicationConnection:
     def _streamed(self) -> Iterator[WalEvent]:
         """The messages of a WAL stream, until the server ends it."""
         while True:
-            size, data = self._pgconn.get_copy_data(1)
+            try:
+                size, data = self._pgconn.get_copy_data(1)
+            except psycopg.OperationalError as error:
+                raise self._gone(str(error)) from None
             if size > 0:
                 message = memoryview(data)
                 if message[0] == _WAL:

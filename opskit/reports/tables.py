@@ -7,6 +7,7 @@ import pandas as pd
 
 from opskit.model.backup import BackupKind, BaseBackup, Trigger
 from opskit.model.operation import Operation, OperationStatus, shown_status
+from opskit.operations.wal_gaps import TimelineWal
 
 _TEXT, _BYTES, _NUMBER, _TIME = "string", "Int64", "Int64", "datetime64[us, UTC]"
 
@@ -38,6 +39,15 @@ _OPERATIONS = {
     "bytes_done": _BYTES,
     "bytes_expected": _BYTES,
     "error": _TEXT,
+}
+_WAL = {
+    "timeline": _NUMBER,
+    "first": _TEXT,
+    "last": _TEXT,
+    "start_lsn": _TEXT,
+    "end_lsn": _TEXT,
+    "segments": _NUMBER,
+    "stored_bytes": _BYTES,
 }
 
 
@@ -103,6 +113,34 @@ def operations_table(operations: Sequence[Operation]) -> pd.DataFrame:
         for operation in operations
     ]
     return _table(rows, _OPERATIONS)
+
+
+def wal_table(timelines: Iterable[TimelineWal]) -> pd.DataFrame:
+    """The contiguous ranges of a WAL archive as a table, by rising timeline and address.
+
+    Returns
+    -------
+    DataFrame
+        One row a range: timeline, first, last (segments, both of the range), start_lsn, end_lsn (texts), segments,
+        stored_bytes. The end of the last range counts the beginning of the next segment, where that is stored.
+        Between two rows of a timeline is a gap. The index counts rows.
+    """
+    rows = []
+    for one in timelines:
+        for held in one.ranges:
+            follows = one.partial is not None and one.partial.segment == held.last.next()
+            rows.append(
+                {
+                    "timeline": one.timeline,
+                    "first": held.first.name,
+                    "last": held.last.name,
+                    "start_lsn": held.start,
+                    "end_lsn": one.end if follows else held.end,
+                    "segments": held.last.number - held.first.number + 1,
+                    "stored_bytes": held.stored_bytes,
+                }
+            )
+    return _table(rows, _WAL)
 
 
 def _table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:

@@ -94,6 +94,7 @@ def test_pushed_files_come_back(repository: Repository, pg_wal: Path) -> None:
     assert get(repository, pg_wal, segment(6).name) is None
     assert get(repository, pg_wal, segment(4, timeline=2).name) is None
     assert get(repository, pg_wal, "00000003.history") is None
+    assert get(repository, pg_wal, "00000001.history") is None
 
 
 def test_a_push_may_be_repeated(repository: Repository, pg_wal: Path) -> None:
