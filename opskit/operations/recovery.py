@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from opskit.config import PostgresSettings
-from opskit.errors import ErrorKind, InputError, RecoveryError
+from opskit.errors import ErrorKind, InputError, NotFoundError, RecoveryError
 from opskit.model.backup import BaseBackup
 from opskit.model.lsn import Lsn
 from opskit.model.target import (
@@ -20,10 +20,10 @@ from opskit.model.target import (
     TargetKind,
     time_text,
 )
-from opskit.model.timeline import TimelineHistory, first_timeline
+from opskit.model.timeline import Stretch, TimelineHistory, first_timeline
+from opskit.model.wal import WalSegment
 from opskit.operations.wal_path import LogReader, PathFinder, WalPath
 from opskit.postgres.programs import Programs, find_programs
-from opskit.postgres.waldump import LoggedEnd
 from opskit.repository import Repository
 from opskit.repository.wal import WalArchive
 
@@ -93,7 +93,9 @@ class RecoveryPlanner:
         if not before:
             self._refuse_early(target, candidates, named=backup is not None)
         for candidate in before:
-            path = self._finder.from_backup(candidate, history or self._own_history(candidate))
+            path = self._finder.from_backup(
+                candidate, history or own_history(self._archive, candidate)
+            )
             plan = self._plan_on(target, candidate, path)
             if plan is not None:
                 return plan
@@ -112,7 +114,9 @@ class RecoveryPlanner:
             for history in self._finder.histories:
                 if any(history.passes(b.timeline, b.stop_lsn) for b in self._backups):
                     return history
-            return self._own_history(self._backups[0]) if self._backups else first_timeline()
+            return (
+                own_history(self._archive, self._backups[0]) if self._backups else first_timeline()
+            )
         for history in self._finder.histories:
             if history.timeline == target.timeline:
                 return history
@@ -120,11 +124,6 @@ class RecoveryPlanner:
             f"the archive does not know timeline {target.timeline}",
             hint=f"It knows {', '.join(str(h.timeline) for h in reversed(self._finder.histories)) or 'none'}.",
         )
-
-    def _own_history(self, backup: BaseBackup) -> TimelineHistory:
-        if backup.timeline == 1:
-            return first_timeline()
-        return self._archive.history(backup.timeline)
 
     def _plan_on(
         self, target: RecoveryTarget, backup: BaseBackup, path: WalPath
@@ -138,9 +137,8 @@ class RecoveryPlanner:
                 why="the newest backup; no WAL behind it is needed",
             )
         if not path.names:
-            return None
+            return _at_the_end(target, backup, path)
         reader = LogReader(self._archive, self._programs, path)
-        last = len(path.names) - 1
         if target.kind is TargetKind.LATEST:
             if path.gap is not None:
                 return None
@@ -149,7 +147,7 @@ class RecoveryPlanner:
                 target=target,
                 path=path,
                 why="the newest backup from which the archive leads to its end without a gap",
-                last_record=_last_record(reader, last),
+                last_record=reader.last_record(),
             )
         found = _find(target, path, reader)
         if found is None:
@@ -171,8 +169,10 @@ class RecoveryPlanner:
         PostgreSQL stops at a time only before a later transaction, and would look for one in vain; so the plan names
         the transaction instead.
         """
-        last = _last_end(path, reader)
-        if last is None or target.value != last[1].at or not target.inclusive:
+        last = reader.last_end()
+        if last is None or last[1].at <= backup.stopped_at:
+            return _at_the_end(target, backup, path)
+        if target.value != last[1].at or not target.inclusive:
             return None
         return RecoveryPlan(
             backup=backup,
@@ -201,11 +201,19 @@ class RecoveryPlanner:
         )
 
     def _refuse_late(self, target: RecoveryTarget, backup: BaseBackup, path: WalPath) -> NoReturn:
-        reader = LogReader(self._archive, self._programs, path)
-        before = _last_end(path, reader)
+        if not path.names and path.gap is None:
+            begins = WalSegment.ending_at(
+                backup.stop_lsn, path.history.timeline, self._archive.segment_bytes
+            )
+            raise RecoveryError(
+                f"the archive does not lead on from backup {backup.name!r}: it does not hold WAL segment {begins.name}",
+                hint=f"Keep 'opskit wal stream {backup.cluster}' running; until then only the backup's end can be"
+                f" reached, {time_text(backup.stopped_at)}, by leaving the target out.",
+            )
+        before = LogReader(self._archive, self._programs, path).last_end()
         shown = (
             f"{time_text(before[1].at)} ({before[1].lsn})"
-            if before
+            if before and before[1].at > backup.stopped_at
             else f"{time_text(backup.stopped_at)} ({backup.stop_lsn})"
         )
         if path.gap is None:
@@ -242,6 +250,14 @@ def recovery_planner(
         repository.known_wal(cluster),
         find_programs(newest.major, postgres.programs),
     )
+
+
+def own_history(archive: WalArchive, backup: BaseBackup) -> TimelineHistory:
+    """The history of a backup's own timeline; of that timeline alone where the archive knows no more."""
+    try:
+        return archive.history(backup.timeline)
+    except NotFoundError:
+        return TimelineHistory(backup.timeline, (Stretch(backup.timeline, Lsn(0), None),))
 
 
 def _find(target: RecoveryTarget, path: WalPath, reader: LogReader) -> tuple[int, Lsn] | None:
@@ -300,19 +316,16 @@ def _find_time(
     return None
 
 
-def _last_end(path: WalPath, reader: LogReader) -> tuple[int, LoggedEnd] | None:
-    """The last end of a transaction on the path, and its segment by its index."""
-    for index in reversed(range(len(path.names))):
-        if ends := reader.records(index).ends:
-            return index, ends[-1]
-    return None
-
-
-def _last_record(reader: LogReader, last: int) -> Lsn | None:
-    for index in range(last, -1, -1):
-        if (record := reader.records(index, every_record=True).last_record) is not None:
-            return record
-    return None
+def _at_the_end(target: RecoveryTarget, backup: BaseBackup, path: WalPath) -> RecoveryPlan | None:
+    """The plan for the very time of a backup's end, behind which no transaction is archived; else `None`."""
+    if target.value != backup.stopped_at or not target.inclusive:
+        return None
+    return RecoveryPlan(
+        backup=backup,
+        target=replace(target, kind=TargetKind.IMMEDIATE, value=None),
+        path=_shortened(path, 0),
+        why=f"the newest backup; {target} is its end, and no transaction behind it is archived",
+    )
 
 
 def _shortened(path: WalPath, count: int) -> WalPath:

@@ -13,7 +13,7 @@ from opskit.model.lsn import Lsn
 from opskit.model.timeline import TimelineHistory
 from opskit.model.wal import WalSegment
 from opskit.postgres.programs import Programs
-from opskit.postgres.waldump import LoggedRecords, read_log
+from opskit.postgres.waldump import LoggedEnd, LoggedRecords, read_log
 from opskit.repository.wal import Partial, WalArchive
 
 
@@ -21,7 +21,7 @@ from opskit.repository.wal import Partial, WalArchive
 class WalPath:
     """Contiguous segments from a backup on, along one timeline's history.
 
-    `partial` is the beginning of the segment behind the last one. `gap` is the first segment that is missing although
+    `partial` is the beginning of the segment behind the last one. `gap` is the first segment that is not whole although
     the archive goes on behind it; `None` when the path ends where the archive does. `stored_bytes` is the segments'.
     """
 
@@ -75,24 +75,19 @@ class PathFinder:
             stored += self._sizes[segment]
             number += 1
         partial = self._partials.get(segment)
-        behind = partial.segment.number + 1 if partial else number
-        gap = segment if partial is None else segment.next()
+        if partial is not None and partial.end < backup.stop_lsn:
+            partial = None  # from it alone, the copy would not even become consistent
         return WalPath(
             history,
             tuple(segments),
             partial,
-            gap if self._goes_on(history, behind) else None,
+            segment if self._goes_on(history, number + 1) else None,
             stored,
         )
 
-    def next_after(self, path: WalPath) -> WalSegment | None:
-        """The first segment behind the path's gap; `None` when there is none."""
-        if path.gap is None:
-            return None
-        later = [
-            s for s in self._sizes if s.number > path.gap.number and self._is_on(path.history, s)
-        ]
-        return min(later, key=lambda s: s.number, default=None)
+    def stored_bytes(self, segment: WalSegment) -> int:
+        """What a whole segment of a path takes in the repository."""
+        return self._sizes[segment]
 
     def _on_path(self, history: TimelineHistory, number: int) -> WalSegment:
         """The segment of that number: of the newest timeline that begins before its end, as recovery chooses it."""
@@ -108,7 +103,8 @@ class PathFinder:
     def _goes_on(self, history: TimelineHistory, number: int) -> bool:
         for stretch in history.stretches:
             self._list(stretch.timeline)
-        return any(s.number >= number and self._is_on(history, s) for s in list(self._sizes))
+        held = (*self._sizes, *self._partials)
+        return any(s.number >= number and self._is_on(history, s) for s in held)
 
     def _list(self, timeline: int) -> None:
         if timeline in self._known:
@@ -144,6 +140,20 @@ class LogReader:
                     every_record=every_record,
                 )
         return self._read[key]
+
+    def last_end(self) -> tuple[int, LoggedEnd] | None:
+        """The last end of a transaction on the path, and its segment by its index."""
+        for index in reversed(range(len(self._path.names))):
+            if ends := self.records(index).ends:
+                return index, ends[-1]
+        return None
+
+    def last_record(self) -> Lsn | None:
+        """Where the path's last record begins."""
+        for index in reversed(range(len(self._path.names))):
+            if (record := self.records(index, every_record=True).last_record) is not None:
+                return record
+        return None
 
     @contextmanager
     def _materialized(self, index: int) -> Iterator[Path]:
