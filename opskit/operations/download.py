@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import IO, BinaryIO, cast
@@ -15,6 +16,7 @@ import zstandard
 from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, StoreError
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Progress
+from opskit.operations.download_wal import choose_wal, wal_parts
 from opskit.operations.monitor import Monitor
 from opskit.repository import Archive, Repository
 
@@ -42,10 +44,17 @@ def download(
     *,
     archive_format: ArchiveFormat,
     monitor: Monitor,
+    wal: bool = True,
+    until: datetime | None = None,
 ) -> Path:
     """Write the backup's archive to `path`, or below its default name where `path` is a directory.
 
-    Every volume is held against its SHA-256 on the way.
+    Every volume is held against its SHA-256 on the way, every WAL segment against its frames' checksums.
+
+    Parameters
+    ----------
+    wal, until
+        Whether the WAL archive comes with it, and up to which time; see `opskit.operations.download_wal.choose_wal`.
 
     Returns
     -------
@@ -56,7 +65,7 @@ def download(
     ConflictError
         The file exists.
     IntegrityError
-        A volume is damaged.
+        A volume or a WAL segment is damaged or missing.
     StoreError
         The file cannot be written.
     Cancelled
@@ -77,7 +86,9 @@ def download(
         raise InputError(
             f"{str(target.parent)!r} is not a directory", hint="Make it, or give another path."
         )
-    archive = repository.archive(backup)
+    archive = repository.archive(
+        backup, wal_parts(repository, backup, choose_wal(repository, backup, until)) if wal else ()
+    )
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -112,13 +123,11 @@ def _copy_volumes(archive: Archive, file: BinaryIO, monitor: Monitor) -> None:
     def copy(offset: int, pieces: Iterator[memoryview]) -> None:
         nonlocal copied
         for piece in pieces:
-            at = offset
             while piece and not stopped.is_set():
-                count = os.pwrite(file.fileno(), piece, at)
-                piece, at = piece[count:], at + count
-            with lock:
-                copied += at - offset
-            offset = at
+                with lock:  # a file takes one writer at a time, and in the kernel the other would spin
+                    count = os.pwrite(file.fileno(), piece, offset)
+                    copied += count
+                piece, offset = piece[count:], offset + count
             if stopped.is_set():
                 return
 
