@@ -37,7 +37,7 @@ class ClusterSettings:
     """
 
     name: str
-    conninfo: str
+    conninfo: str = field(repr=False)  # it may hold a password, which is refused where it is used
     checkpoint: Checkpoint = Checkpoint.FAST
     wal_partial_seconds: float = 10
 
