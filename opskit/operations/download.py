@@ -124,7 +124,8 @@ def _copy_volumes(archive: Archive, file: BinaryIO, monitor: Monitor) -> None:
         nonlocal copied
         for piece in pieces:
             while piece and not stopped.is_set():
-                with lock:  # a file takes one writer at a time, and in the kernel the other would spin
+                # A file takes one writer at a time, and in the kernel the other would spin.
+                with lock:
                     count = os.pwrite(file.fileno(), piece, offset)
                     copied += count
                 piece, offset = piece[count:], offset + count
