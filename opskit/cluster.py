@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,13 @@ from opskit.errors import Cancelled, InputError, StoreError
 from opskit.local_copy import LocalCopy
 from opskit.model.backup import BaseBackup, Trigger, check_note
 from opskit.model.operation import Operation, OperationKind
-from opskit.model.target import RecoveryTarget, TargetArguments, parse_target, target_arguments
+from opskit.model.target import (
+    RecoveryTarget,
+    TargetArguments,
+    parse_target,
+    parse_time,
+    target_arguments,
+)
 from opskit.operations.backup import create_backup
 from opskit.operations.check import Finding, check_cluster
 from opskit.operations.copy import RestoredCopy
@@ -265,13 +272,16 @@ class Cluster:
         path: Path | str = ".",
         *,
         format: ArchiveFormat | str = ArchiveFormat.TAR_ZST,  # noqa: A002  tar's own word
+        wal: bool = True,
+        until: datetime | str | None = None,
         monitor: Monitor | None = None,
         operation: str | None = None,
     ) -> Path:
         """Write a backup's archive to a file; errors and effects as `opskit.operations.download.download`."""
         archive_format = _format(format)
+        end = _until(wal, until)
         chosen = self.backup(backup)
-        parameters = {"path": str(path), "format": str(archive_format)}
+        parameters = {"path": str(path), "format": str(archive_format), **_wal_parameters(wal, end)}
         with self._recorded(
             OperationKind.DOWNLOAD, parameters, monitor, operation, chosen
         ) as recorder:
@@ -281,6 +291,8 @@ class Cluster:
                 Path(path).absolute(),
                 archive_format=archive_format,
                 monitor=recorder,
+                wal=wal,
+                until=end,
             )
             recorder.result = {"path": str(written)}
             return written
@@ -291,20 +303,24 @@ class Cluster:
         path: Path | str = ".",
         *,
         format: ArchiveFormat | str = ArchiveFormat.TAR_ZST,  # noqa: A002
+        wal: bool = True,
+        until: datetime | str | None = None,
         detached: bool = False,
     ) -> "OperationHandle":
         """Download in a process of its own; see `download` and `start_backup`."""
         target = str(Path(path).absolute())
+        end = _until(wal, until)
         arguments = [
             "download",
             self.name,
             backup,
             f"--output={target}",
             f"--format={_format(format)}",
+            *([] if wal else ["--no-wal"]),
+            *([f"--until={end.isoformat()}"] if end is not None else []),
         ]
-        return self._started(
-            OperationKind.DOWNLOAD, arguments, {"path": target, "format": str(format)}, detached
-        )
+        parameters = {"path": target, "format": str(format), **_wal_parameters(wal, end)}
+        return self._started(OperationKind.DOWNLOAD, arguments, parameters, detached)
 
     def plan_restore(
         self,
@@ -499,6 +515,18 @@ def _format(text: str) -> ArchiveFormat:
         return ArchiveFormat(text)
     except ValueError:
         raise InputError(f"the format {text!r} is not one of {', '.join(ArchiveFormat)}") from None
+
+
+def _until(wal: bool, until: datetime | str | None) -> datetime | None:
+    if until is not None and not wal:
+        raise InputError("an end of the WAL archive was given, and none is wanted")
+    return None if until is None else parse_time(until)
+
+
+def _wal_parameters(wal: bool, until: datetime | None) -> dict[str, str]:
+    if not wal:
+        return {"wal": "false"}
+    return {} if until is None else {"until": until.isoformat()}
 
 
 def _layout(text: str) -> Layout:

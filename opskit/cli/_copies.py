@@ -73,12 +73,30 @@ def download(
         str,
         typer.Option("--format", metavar="tar.zst|tar.gz|tar", help="What the archive comes as."),
     ] = "tar.zst",
+    no_wal: Annotated[bool, typer.Option("--no-wal", help="Leave the WAL archive out.")] = False,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="TIME",
+            help="WAL up to then; by default up to the next backup, or now.",
+            show_default=False,
+        ),
+    ] = None,
     operation: OperationId = None,
 ) -> None:
-    """Write a backup to one ordinary archive, and print its path."""
+    """Write a backup and the WAL behind it to one ordinary archive, and print its path."""
     source = open_cluster(context, cluster)
     with monitored(context.obj.ending) as monitor:
-        file = source.download(name, path, format=archive, monitor=monitor, operation=operation)
+        file = source.download(
+            name,
+            path,
+            format=archive,
+            wal=not no_wal,
+            until=until,
+            monitor=monitor,
+            operation=operation,
+        )
     typer.echo(file)
 
 

@@ -83,7 +83,7 @@ def parse_target(
     """
     given: list[tuple[TargetKind, TargetValue]] = []
     if at is not None:
-        given.append((TargetKind.TIME, _time(at)))
+        given.append((TargetKind.TIME, parse_time(at)))
     if lsn is not None:
         given.append((TargetKind.LSN, Lsn.parse(str(lsn))))
     if xid is not None:
@@ -126,7 +126,14 @@ def target_arguments(target: RecoveryTarget | None, *, pause: bool) -> list[str]
     ]
 
 
-def _time(given: str | datetime) -> datetime:
+def parse_time(given: str | datetime) -> datetime:
+    """An aware time, in UTC.
+
+    Raises
+    ------
+    InputError
+        It is not one, or has no time zone.
+    """
     try:
         time = datetime.fromisoformat(given) if isinstance(given, str) else given
     except ValueError:

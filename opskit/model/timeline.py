@@ -34,6 +34,11 @@ class TimelineHistory:
     timeline: int
     stretches: tuple[Stretch, ...]
 
+    @classmethod
+    def alone(cls, timeline: int) -> "TimelineHistory":
+        """The history of a timeline of which nothing is known."""
+        return cls(timeline, (Stretch(timeline, Lsn(0), None),))
+
     def stretch_of(self, timeline: int) -> Stretch | None:
         """What the path takes of `timeline`; `None` when it is no ancestor."""
         return next((s for s in self.stretches if s.timeline == timeline), None)

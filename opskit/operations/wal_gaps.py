@@ -74,8 +74,8 @@ def find_gaps(
 
 
 def _timeline(archive: WalArchive, timeline: int) -> TimelineWal | None:
+    partials = archive.partials(timeline)  # first: one becomes whole at any time
     segments: list[StoredSegment] = archive.segments(timeline)
-    partials = archive.partials(timeline)
     if not segments and not partials:
         return None
     newest = segments[-1].segment if segments else None

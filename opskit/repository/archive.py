@@ -7,8 +7,11 @@ import hashlib
 from collections.abc import Iterator, Sequence
 
 from opskit.errors import ErrorKind, IntegrityError, NotFoundError
+from opskit.repository.parts import Part, made
 from opskit.repository.volumes import Volume
 from opskit.store import Store
+
+_RUN_BYTES = 16 << 20
 
 # zstd's frame for the 1,024 zero bytes that end a tar archive, fixed so that an archive never changes between versions.
 END_FRAME = bytes.fromhex("28b52ffd6400034d00001000000100fb2b8005cdac85f0")
@@ -25,52 +28,65 @@ class Archive:
         The prefix of their names, without a slash at its end.
     volumes
         In order.
+    wal
+        What comes behind them, in order.
     """
 
-    def __init__(self, store: Store, folder: str, volumes: Sequence[Volume]) -> None:
+    def __init__(
+        self, store: Store, folder: str, volumes: Sequence[Volume], wal: Sequence[Part] = ()
+    ) -> None:
         self._store = store
         self._folder = folder
-        self._volumes = tuple(volumes)
-        self.length = sum(volume.stored_bytes for volume in volumes) + len(END_FRAME)
+        self._parts = [*map(self._volume, volumes), *wal, made(END_FRAME)]
+        self.length = sum(part.stored_bytes for part in self._parts)
 
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """The archive's bytes from `start` up to but not including `stop`, in pieces that stay valid until the next.
 
-        A volume that is read whole is held against its SHA-256.
+        A volume that is read whole is held against its SHA-256, a WAL segment against its frames' checksums.
 
         Raises
         ------
         IntegrityError
-            A volume is missing, or differs from its checksum or length; its last piece is then held back.
+            A volume is missing, or differs from its checksum or length; its last piece is then held back. Or a WAL
+            segment is damaged.
         """
         stop = self.length if stop is None else min(stop, self.length)
         position = 0
-        for volume in self._volumes:
-            begin, end = max(start - position, 0), min(stop - position, volume.stored_bytes)
+        for part in self._parts:
+            begin, end = max(start - position, 0), min(stop - position, part.stored_bytes)
             if begin < end:
-                yield from self._volume(volume, begin, end)
-            position += volume.stored_bytes
-        tail = END_FRAME[max(start - position, 0) : max(stop - position, 0)]
-        if tail:
-            yield memoryview(tail)
+                yield from part.read(begin, end)
+            position += part.stored_bytes
 
     def parts(self) -> Iterator[tuple[int, Iterator[memoryview]]]:
-        """Each volume, and the archive's end, as its offset in the archive and its pieces; errors as `read`.
+        """Runs of the archive as their offsets in it and their pieces, each some ten megabytes and more.
 
-        For a writer that fills several places of a file at once.
+        For a writer that fills several places of a file at once; errors as `read`.
         """
-        position = 0
-        for volume in self._volumes:
-            yield position, self._volume(volume, 0, volume.stored_bytes)
-            position += volume.stored_bytes
-        yield position, iter([memoryview(END_FRAME)])
+        position, length, run = 0, 0, list[Part]()
+        for part in self._parts:
+            run.append(part)
+            length += part.stored_bytes
+            if length >= _RUN_BYTES or part is self._parts[-1]:
+                yield position, _in_turn(run)
+                position, length, run = position + length, 0, []
 
-    def _volume(self, volume: Volume, begin: int, end: int) -> Iterator[memoryview]:
-        pieces = stored(self._store, f"{self._folder}/{volume.name}", begin, end)
-        if begin > 0 or end < volume.stored_bytes:
-            yield from pieces
-            return
-        yield from checked(pieces, volume, f"{self._folder}/{volume.name}")
+    def _volume(self, volume: Volume) -> Part:
+        name = f"{self._folder}/{volume.name}"
+
+        def read(begin: int, end: int) -> Iterator[memoryview]:
+            pieces = stored(self._store, name, begin, end)
+            if begin > 0 or end < volume.stored_bytes:
+                return pieces
+            return checked(pieces, volume, name)
+
+        return Part(volume.stored_bytes, read)
+
+
+def _in_turn(parts: Sequence[Part]) -> Iterator[memoryview]:
+    for part in parts:
+        yield from part.read(0, part.stored_bytes)
 
 
 def stored(store: Store, name: str, begin: int, end: int) -> Iterator[memoryview]:

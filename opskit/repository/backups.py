@@ -7,7 +7,7 @@ that is listed is whole; whatever has no record is no backup.
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +17,8 @@ from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundErro
 from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_record, write_record
 from opskit.repository.archive import Archive, stored
 from opskit.repository.index import compress, decompress, read_index, write_index
+from opskit.repository.parts import Part
+from opskit.repository.tar import BLOCK_BYTES, Owner, owner_of, read_header
 from opskit.repository.volumes import Volume, VolumeWriter
 from opskit.repository.wal import WalArchive
 from opskit.store import Store
@@ -184,9 +186,22 @@ class Repository:
         """PostgreSQL's manifest of a backup, as the server sent it; errors as `volumes`."""
         return decompress(self._promised(backup, "backup_manifest.zst", backup.manifest_sha256))
 
-    def archive(self, backup: BaseBackup) -> Archive:
-        """The archive of a backup; errors as `volumes`."""
-        return Archive(self._store, _folder(backup.cluster, backup.name), self.volumes(backup))
+    def archive(self, backup: BaseBackup, wal: Sequence[Part] = ()) -> Archive:
+        """The archive of a backup, with members of the WAL archive behind it; errors as `volumes`."""
+        return Archive(self._store, _folder(backup.cluster, backup.name), self.volumes(backup), wal)
+
+    def owner(self, backup: BaseBackup) -> Owner:
+        """Who the members of a backup belong to, as its first one says; errors as `volumes`."""
+        volume = self.volumes(backup)[0]
+        name = f"{_folder(backup.cluster, backup.name)}/{volume.name}"
+        frame = b"".join(stored(self._store, name, 0, volume.frames[0]))
+        try:
+            header = read_header(decompress(frame)[:BLOCK_BYTES])
+        except ValueError as error:
+            raise IntegrityError(
+                f"{name!r} is damaged: {error}", hint="Restore from another backup."
+            ) from None
+        return owner_of(header) if header is not None else Owner(0, 0)
 
     def volume_pieces(self, backup: BaseBackup, volume: Volume) -> Iterable[memoryview]:
         """The stored bytes of a volume; errors as `volumes`. They are not compared with a checksum."""

@@ -189,9 +189,19 @@ class WalArchive:
             return False
         return True
 
-    def stored_pieces(self, segment: WalSegment) -> Iterator[memoryview]:
+    def has_history(self, timeline: int) -> bool:
+        """Whether a timeline's history file is there."""
+        try:
+            self._store.stat(f"{self._root}/{timeline:08X}{_HISTORY}")
+        except NotFoundError:
+            return False
+        return True
+
+    def stored_pieces(
+        self, segment: WalSegment, start: int = 0, stop: int | None = None
+    ) -> Iterator[memoryview]:
         """A whole segment's stored bytes; errors as `segment`, damage is not noticed."""
-        return self._store.get(self._name(segment, _WHOLE))
+        return self._store.get(self._name(segment, _WHOLE), start, stop)
 
     def _stored(self, timeline: int) -> Iterator[tuple[StoredSegment, bool]]:
         for folder in self._store.list(f"{self._root}/{timeline:08X}").folders:

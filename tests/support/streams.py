@@ -80,8 +80,8 @@ def flushed(server: LocalServer) -> int:
 
 def archived(archive: WalArchive, timeline: int = 1) -> int:
     """Up to where the archive has the timeline, the partial segment included."""
-    ends = [int(r.end) for r in archive.ranges(timeline)]
-    return max(ends + [int(p.end) for p in archive.partials(timeline)], default=0)
+    parts = [int(p.end) for p in archive.partials(timeline)]  # first: one becomes whole at any time
+    return max(parts + [int(r.end) for r in archive.ranges(timeline)], default=0)
 
 
 def caught_up(
