@@ -75,9 +75,10 @@ def _report(place: Place, options: argparse.Namespace) -> str:
     lines = [
         f"# Measured on {datetime.now(UTC):%Y-%m-%d}, scale {options.scale:g}",
         "",
-        f"By `python -m bench --scale {options.scale:g} --rounds {options.rounds}`: {versions}; sides in turn,"
-        f" {options.rounds} rounds. A figure is the median, with the smallest and the largest; a ratio is taken round"
-        " by round. All data was in the page cache. CPU seconds are those of the commands, not of the server.",
+        f"By `python -m bench --scale {options.scale:g} --rounds {options.rounds}`: {versions}. Every"
+        " side ran once a round, in shuffled order. A figure is the median of the rounds, with the smallest and the"
+        " largest; a ratio is taken round by round. All data was in the page cache. CPU seconds are"
+        " those of the commands, not of the server.",
         "",
         *(f"- {line}" for line in machine(place.directory)),
         "",

@@ -1,6 +1,7 @@
 """Contests: several sides do the same work, in turn, for some rounds."""
 
 import os
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -48,9 +49,14 @@ class Contest:
     failures: dict[str, str] = field(default_factory=dict)
 
     def hold(self, rounds: int, tell: Callable[[str], None]) -> None:
-        """Run every side once a round. A side that fails is left out from then on; opskit must not fail."""
+        """Run every side once a round, in a shuffled order that is the same each time.
+
+        A side that fails is left out from then on; opskit must not fail.
+        """
+        sides = (self.opskit, *self.others)
         for number in range(1, rounds + 1):
-            for side in (self.opskit, *self.others):
+            # Memory that one side frees the next one gets, warm: nobody always follows the same side.
+            for side in random.Random(number).sample(sides, len(sides)):
                 if side.name in self.failures:
                     continue
                 tell(f"{self.title}, round {number} of {rounds}: {side.name}")
@@ -65,7 +71,7 @@ class Contest:
                     self.costs.pop(side.name, None)
                     continue
                 self.costs.setdefault(side.name, []).append(cost)
-        for side in (self.opskit, *self.others):
+        for side in sides:
             side.clear()
 
     def ratios(self, side: Side) -> Spread:

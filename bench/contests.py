@@ -52,18 +52,18 @@ def restore_contest(place: Place, cluster: str, *, title: str, at_most: float) -
         title=title,
         note="opskit's files are synced when it returns, and every volume has been held against its SHA-256;"
         " `tar` alone leaves its files to be written later.",
-        opskit=Side(name="opskit restore", run=opskit, clear=lambda: place.remove("restored")),
+        opskit=Side(name="opskit restore", run=opskit, clear=lambda: place.put_aside("restored")),
         others=[
             Side(
                 name="cat volumes | zstd -d | tar -x; sync -f",
                 run=lambda: place.shell(f"{unpack}; sync -f tar"),
-                clear=lambda: place.remove("tar"),
+                clear=lambda: place.put_aside("tar"),
                 at_most=at_most,
             ),
             Side(
                 name="cat volumes | zstd -d | tar -x",
                 run=lambda: place.shell(unpack),
-                clear=lambda: place.remove("tar"),
+                clear=lambda: place.put_aside("tar"),
             ),
         ],
     )

@@ -59,6 +59,22 @@ class Place:
         else:
             path.unlink(missing_ok=True)
 
+    def put_aside(self, name: str) -> None:
+        """Empty the files of a directory and move it away, if it is there; it is removed with the whole place.
+
+        ext4 steps over each inode that was freed in the last minutes, so whoever makes thousands of files after
+        thousands were removed would pay for that.
+        """
+        path = self.directory / name
+        if not path.is_dir():
+            return
+        for file in path.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                os.truncate(file, 0)
+        away = self.directory / "away"
+        away.mkdir(exist_ok=True)
+        path.rename(away / f"{name}-{len(list(away.iterdir()))}")
+
     def remove_backups(self, cluster: str) -> None:
         """Leave a cluster without backups."""
         shutil.rmtree(self.backups(cluster), ignore_errors=True)

@@ -9,7 +9,7 @@ from opskit.postgres.account import Account
 from opskit.postgres.programs import Programs
 from opskit.postgres.server import LocalServer, init_cluster
 
-ROWS_OF_SCALE_1 = 800_000  # about 0.3 GB with their index
+ROWS_OF_SCALE_1 = 930_000  # about 0.3 GB with their index
 TABLES = 4
 TABLES_IN_A_TRANSACTION = 500  # each takes locks
 
