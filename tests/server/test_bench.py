@@ -12,7 +12,7 @@ FIGURE = re.compile(r"\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)")
 def test_every_row_has_figures(scratch: Path) -> None:
     """A small run ends with a report in which every side of every contest has its time, and opskit its memory."""
     report = scratch / "report.md"
-    # pgBackRest and Barman are left out: they are not everywhere, and waiting for WAL takes them longer than all the rest.
+    # Without pgBackRest and Barman: they are not everywhere, and their waiting for WAL takes longer than all the rest.
     options = ["--scale", "0.05", "--rounds", "1", "--relations", "400", "--no-peers"]
     places = ["--directory", str(scratch), "--write", str(report)]
     ended = subprocess.run(
