@@ -28,6 +28,7 @@ conninfo = "service=main"
 [clusters.eu-west_2]
 conninfo = "host=db.example user=opskit"
 checkpoint = "spread"
+wal_partial_seconds = 2.5
 """
 
 
@@ -59,7 +60,20 @@ def test_a_full_configuration_reads_as_it_was_meant(tmp_path: Path) -> None:
     assert settings.postgres.run_as == "backup"
     assert settings.cluster("main").conninfo == "service=main"
     assert settings.cluster("main").checkpoint is Checkpoint.FAST
+    assert settings.cluster("main").wal_partial_seconds == 10
     assert settings.cluster("eu-west_2").checkpoint is Checkpoint.SPREAD
+    assert settings.cluster("eu-west_2").wal_partial_seconds == 2.5
+
+
+def test_only_one_cluster_need_not_be_named(tmp_path: Path) -> None:
+    """``wal push`` and ``wal get`` take the only cluster; of several one has to be named."""
+    settings = load_settings(write(tmp_path / "opskit.toml"))
+    assert settings.only_cluster("main").name == "main"
+    with pytest.raises(InputError, match="2 clusters are configured") as raised:
+        settings.only_cluster()
+    assert "--cluster: eu-west_2, main" in raised.value.hint
+    text = '[repository]\nurl = "x"\n[clusters.a]\nconninfo = "x"'
+    assert load_settings(write(tmp_path / "one.toml", text)).only_cluster().name == "a"
 
 
 def test_only_the_repository_has_to_be_said(tmp_path: Path) -> None:
@@ -135,6 +149,10 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(
         (
             '[repository]\nurl = "x"\n[clusters.a]\nconninfo = "x"\ncheckpoint = "slow"',
             "expected 'fast' or 'spread'",
+        ),
+        (
+            '[repository]\nurl = "x"\n[clusters.a]\nconninfo = "x"\nwal_partial_seconds = 0',
+            "'clusters.a.wal_partial_seconds' is 0, expected a number of seconds",
         ),
         ('[repository]\nurl = "x"\n[postgres]\nprograms = "/usr/bin"', "expected a list of texts"),
         ("[repository\nurl = 1", "is not valid TOML"),
