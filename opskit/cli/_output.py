@@ -210,6 +210,7 @@ def demo_facts(demo: "DemoResult") -> dict[str, str]:
         "databases": f"{names}; {format_bytes(demo.cluster_bytes)}",
         "connect": demo.psql_line,
         "configuration": str(demo.configuration),
+        "WAL": f"streamed into the repository by process {demo.stream_pid}; log {str(demo.stream_log)!r}",
         "next": "opskit backup main",
     }
 

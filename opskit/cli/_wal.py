@@ -49,14 +49,14 @@ def stream(
             help="If the server has removed WAL that the archive lacks, leave a gap and go on behind it.",
         ),
     ] = False,
+    while_: Annotated[Path | None, typer.Option("--while", hidden=True)] = None,
     operation: OperationId = None,
 ) -> None:
     """Store the WAL as the server writes it, until SIGTERM or SIGINT.
 
     Run it as a service. It keeps a replication slot, which moves only past what is stored: the server keeps the rest.
     """
-    from opskit.cli._progress import CommandMonitor
-    from opskit.cli._wal_output import told_with_time
+    from opskit.cli._wal_output import StreamMonitor, told_with_time
 
     source = open_cluster(context, cluster)
     ending = context.obj.ending
@@ -64,7 +64,7 @@ def stream(
         source.stream_wal(
             partial_seconds=partial_seconds,
             after_gap=after_gap,
-            monitor=CommandMonitor(ending, None),
+            monitor=StreamMonitor(ending, while_),
             operation=operation,
         )
 

@@ -4,14 +4,31 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from opskit.cli._output import print_findings, print_json, print_table
-from opskit.cli._run import one_line
+from opskit.cli._progress import CommandMonitor
+from opskit.cli._run import Ending, one_line
+from opskit.errors import Cancelled
 from opskit.operations.wal_status import WalStatus
 from opskit.reports.format import format_bytes, format_time
+
+
+class StreamMonitor(CommandMonitor):
+    """Ends a stream once a signal has come, or the file that it is to last as long as is gone."""
+
+    def __init__(self, ending: Ending, lasts: Path | None) -> None:
+        super().__init__(ending, None)
+        self._lasts = lasts
+
+    def check(self) -> None:
+        """Go on, or raise `Cancelled`."""
+        super().check()
+        if self._lasts is not None and not self._lasts.exists():
+            raise Cancelled(f"{str(self._lasts)!r} is gone")
 
 
 @contextlib.contextmanager

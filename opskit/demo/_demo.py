@@ -14,6 +14,7 @@ from pathlib import Path
 from opskit.config import load_settings
 from opskit.demo._data import LOADING, DemoDatabase, databases, load
 from opskit.demo._place import Record, existing, new_home, new_record, own_sockets, write_whole
+from opskit.demo._stream import ensure_stream, stop_stream
 from opskit.errors import (
     ConflictError,
     ErrorKind,
@@ -51,6 +52,8 @@ class DemoState(StrEnum):
 class DemoResult:
     """A demo that is running. `account` is who runs the server when that is not ourselves.
 
+    `stream_pid` is the process that streams its WAL into the repository, and writes `stream_log`.
+
     `psql_line` is a shell command that connects, with the path of psql when it is not in PATH.
     """
 
@@ -64,6 +67,8 @@ class DemoResult:
     conninfo: str
     psql_line: str
     databases: tuple[DemoDatabase, ...]
+    stream_pid: int
+    stream_log: Path
 
     @property
     def cluster_bytes(self) -> int:
@@ -79,7 +84,8 @@ class DemoResult:
 def start_demo(directory: Path) -> DemoResult:
     """See to it that the demo of `directory` is there and runs, with an ``opskit.toml`` for it.
 
-    The server stays when this process ends. It has a socket only, and lets in whoever may open it.
+    The server stays when this process ends, and so does the process that streams its WAL. The server has a socket
+    only, and lets in whoever may open it.
 
     Raises
     ------
@@ -119,6 +125,7 @@ def stop_demo(directory: Path) -> bool:
             f"there is no demo in {str(directory)!r}",
             hint="Name the directory that 'opskit demo' was run in.",
         )
+    stop_stream(home)  # while the server is there, so that all of its WAL is stored
     return stop_server(home / "data")
 
 
@@ -154,6 +161,8 @@ def _start(directory: Path, account: Account | None) -> DemoResult:
         conninfo=server.conninfo(),
         psql_line=server.psql_line("shop").replace("psql", psql, 1),
         databases=databases(server),
+        stream_pid=ensure_stream(home, configuration),
+        stream_log=home / "wal-stream.log",
     )
 
 

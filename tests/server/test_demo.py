@@ -14,14 +14,17 @@ from typing import Any
 
 import pytest
 
+from opskit.cluster import Cluster
 from opskit.config import load_settings
 from opskit.demo import DemoResult, DemoState, _demo, _place, start_demo, stop_demo
+from opskit.demo._stream import running_stream
 from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError
 from opskit.postgres.account import server_account
 from opskit.postgres.postmaster import running_server
 from opskit.postgres.programs import find_programs
 from opskit.postgres.server import LocalServer
 from tests.servers import fingerprint
+from tests.support.backups import wait_until
 
 PROJECT = Path(__file__).parents[2]
 Start = Callable[[Path], DemoResult]
@@ -337,3 +340,30 @@ def one(server: LocalServer, sql: str, database: str = "postgres") -> Any:
     """The one value that a query returns."""
     ((value,),) = server.query(sql, database).rows
     return value
+
+
+def test_its_wal_is_streamed_by_one_process(start: Start, scratch: Path) -> None:
+    """A process of its own archives the WAL; a second start finds it, one that died is replaced, a stop ends it."""
+    first = start(scratch / "demo")
+    assert start(scratch / "demo").stream_pid == first.stream_pid
+    main = Cluster("main", load_settings(first.configuration))
+    wait_until(lambda: _passes(main), lambda: first.stream_log.read_text(), 60)
+    os.kill(first.stream_pid, signal.SIGKILL)
+    wait_until(lambda: running_stream(first.server_directory) is None)
+    second = start(scratch / "demo")
+    assert second.stream_pid != first.stream_pid
+    wait_until(lambda: _passes(main), lambda: second.stream_log.read_text(), 60)
+    assert stop_demo(scratch / "demo")
+    assert running_stream(second.server_directory) is None
+    start(scratch / "demo").configuration.unlink()
+    wait_until(lambda: running_stream(second.server_directory) is None)
+    main.catalog.close()
+
+
+def _passes(main: Cluster) -> bool:
+    try:
+        status = main.wal_status()
+    except NotFoundError:
+        return False
+    slot = status.server.slot if status.server is not None else None
+    return status.passed and slot is not None and slot.is_active
