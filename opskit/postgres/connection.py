@@ -23,6 +23,13 @@ _DEFAULTS = {
     "keepalives_count": 6,
 }
 
+# What psycopg puts before libpq's own words.
+_HEADINGS = (
+    "Multiple connection attempts failed. All failures were:",
+    "connection failed: ",
+    "connection is bad: ",
+)
+
 _CONNECTING = (
     (
         ("password authentication failed", "no password supplied", "empty password returned"),
@@ -212,11 +219,7 @@ def _check_version(server_version: int) -> None:
 
 def one_clause(text: str) -> str:
     """libpq's text as one clause: several attempts and details are lines and sentences of their own."""
-    lines = [
-        line.strip()
-        for line in text.replace(
-            "Multiple connection attempts failed. All failures were:", ""
-        ).splitlines()
-        if line.strip()
-    ]
+    for heading in _HEADINGS:
+        text = text.replace(heading, "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "; ".join(lines).rstrip(".") or "no reason given"

@@ -6,6 +6,7 @@ that is listed is whole; whatever has no record is no backup.
 
 import hashlib
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,8 @@ from opskit.repository.tar import BLOCK_BYTES, Owner, owner_of, read_header
 from opskit.repository.volumes import Volume, VolumeWriter
 from opskit.repository.wal import WalArchive
 from opskit.store import Store
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 _RECORD = "backup.json"
@@ -162,7 +165,13 @@ class Repository:
                 ErrorKind.BACKUP_NOT_FOUND,
                 f"List them with 'opskit backups {cluster}'.",
             )
-        backups = self.backups(cluster)
+        survey = self.survey(cluster)
+        backups = survey.backups
+        for damaged, error in survey.damaged.items():
+            if not backups or damaged > backups[0].name:
+                _log.warning(
+                    "backup %s would be newer, but is passed over: %s", damaged, error.message
+                )
         if not backups:
             raise NotFoundError(
                 f"cluster {cluster!r} has no backup in {self.url}",
