@@ -1,12 +1,15 @@
 """Where a stream of WAL has to begin, so that the archive has no gap: by what is there, and by what the slot keeps."""
 
+import logging
 from dataclasses import dataclass
 
-from opskit.errors import NotFoundError
+from opskit.errors import IntegrityError, NotFoundError
 from opskit.model.lsn import Lsn
 from opskit.model.timeline import Stretch, TimelineHistory
 from opskit.model.wal import WalSegment
 from opskit.repository.wal import WalArchive
+
+_log = logging.getLogger(__name__)
 
 _COMPARED = 2
 
@@ -73,4 +76,7 @@ def _partial(archive: WalArchive, segment: WalSegment) -> StoredPartial | None:
     try:
         return StoredPartial(segment, archive.partial(segment))
     except NotFoundError:
+        return None
+    except IntegrityError as error:  # the server has it still, and it is stored anew
+        _log.warning("%s", error.message)
         return None

@@ -30,13 +30,7 @@ _log = logging.getLogger(__name__)
 _STATUS_SECONDS = 10.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _TAKEN_SECONDS = 15.0
-_FATAL = {
-    ErrorKind.WAL_REMOVED,
-    ErrorKind.WAL_GAP,
-    ErrorKind.NAME_TAKEN,
-    ErrorKind.UNSUPPORTED_VERSION,
-    ErrorKind.WRONG_SETTING,
-}
+_FATAL = {ErrorKind.WAL_REMOVED, ErrorKind.UNSUPPORTED_VERSION}
 
 
 def slot_name(cluster: str) -> str:
@@ -146,7 +140,14 @@ class _Session:
                 facts.postgresql_major,
                 facts.wal_segment_bytes,
             )
-            archive = self._repository.wal(self._cluster.name, facts.wal_segment_bytes)
+            archive = self._repository.known_wal(self._cluster.name)
+            if archive.segment_bytes != facts.wal_segment_bytes:  # by pg_resetwal --wal-segsize
+                raise ConflictError(
+                    f"the archive of {self._cluster.name!r} has segments of {archive.segment_bytes} bytes,"
+                    f" the server's have {facts.wal_segment_bytes}",
+                    ErrorKind.NAME_TAKEN,
+                    "Configure the server under another name, or another repository.",
+                )
             history = _keep_histories(archive, replication, identity.timeline)
             facts = self._with_slot(connection, replication, facts, archive)
             place = self._place(archive, history, facts, identity.flushed_lsn)

@@ -20,6 +20,7 @@ from opskit.repository.index import decompress_frames
 from opskit.store import Store
 
 _FRAME_BYTES = 4 << 20
+_FRAME_HEADER = 18  # the longest (RFC 8878)
 _LEVEL = 1
 _WHOLE, _PARTIAL, _HISTORY = ".zst", ".partial.zst", ".history.zst"
 
@@ -164,7 +165,7 @@ class WalArchive:
         stored = list(self._stored(timeline))
         whole = {s.segment for s, is_whole in stored if is_whole}
         return [
-            Partial(s.segment, Lsn(s.segment.start + self._partial_bytes(s.segment)), s.stored_at)
+            Partial(s.segment, Lsn(s.segment.start + self._partial_bytes(s)), s.stored_at)
             for s, is_whole in stored
             if not is_whole and s.segment not in whole
         ]
@@ -213,13 +214,16 @@ class WalArchive:
                 )
                 yield StoredSegment(segment, stat.object_bytes, stat.modified_at), whole
 
-    def _partial_bytes(self, segment: WalSegment) -> int:
+    def _partial_bytes(self, stored: StoredSegment) -> int:
+        """How much a partial holds, by its frame's header; nothing, when that is damaged."""
+        name, upto = self._name(stored.segment, _PARTIAL), min(stored.stored_bytes, _FRAME_HEADER)
         try:
-            head = b"".join(self._store.get(self._name(segment, _PARTIAL)))
+            size: int = zstandard.frame_content_size(b"".join(self._store.get(name, 0, upto)))
         except NotFoundError:  # replaced by the whole segment since it was listed
-            return segment.size
-        size: int = zstandard.frame_content_size(head)
-        return size
+            return stored.segment.size
+        except zstandard.ZstdError:
+            return 0
+        return max(size, 0)
 
     def _put_once(self, name: str, content: memoryview, what: str) -> None:
         try:

@@ -150,6 +150,19 @@ def test_a_stream_goes_on_where_the_archive_lacks_something(archive: WalArchive)
     assert place(13 * SIZE) == (12, 12)
 
 
+def test_a_damaged_partial_is_taken_anew(archive: WalArchive, tmp_path: Path) -> None:
+    """The server has the segment still: the stream begins with it, and counts nothing of it as stored."""
+    put(archive, 1, 3)
+    put_partial(archive, 1, 4)
+    [stored] = tmp_path.rglob("*.partial.zst")
+    for damaged in (stored.read_bytes()[:-5] + bytes(5), b"", b"nonsense that is no frame at all"):
+        stored.write_bytes(damaged)
+        place = archive_place(archive, archive.history(1), None)
+        assert place is not None
+        assert (place.segment.number, place.durable) == (4, 4 * SIZE)
+        assert gaps(archive) == []
+
+
 def test_a_download_has_what_leads_on(archive: WalArchive, repository: Repository) -> None:
     """From the backup's start, over a fork, to the end and its partial; an end is no gap, a gap is refused."""
 
