@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from opskit.config import ClusterSettings
@@ -107,7 +107,7 @@ def wal_status(
         server=server,
         behind_bytes=behind.amount_bytes if behind else None,
         behind=behind.age if behind else None,
-        findings=tuple(findings),
+        findings=tuple(replace(f, hint="") if f.passed else f for f in findings),
     )
 
 
