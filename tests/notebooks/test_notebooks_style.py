@@ -52,6 +52,7 @@ def test_there_are_notebooks() -> None:
         "notebooks/backups",
         "runbooks/scheduled_backup",
         "runbooks/local_restore",
+        "runbooks/point_in_time_restore",
     }
 
 

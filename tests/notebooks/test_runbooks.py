@@ -17,10 +17,13 @@ import pytest
 
 from opskit.config import Settings
 from opskit.postgres.server import LocalServer
+from opskit.repository import Repository
 from opskit.runbooks import CheckResult, Outcome, RunResult, run_runbook
+from opskit.store import open_store
 from tests.conftest import SettingsFactory
 from tests.notebooks.books import FINISH, PASS, write_book, write_settings
 from tests.servers import ServerFactory, fill
+from tests.support.streams import streaming
 
 ROOT = Path(__file__).parents[2]
 SECRET = "planted-hunter2-xyzzy"
@@ -280,18 +283,19 @@ def test_nbval_runs_the_masters_with_their_defaults(
     """``pytest --nbval-lax`` and JupyterLab run the same notebooks, with the defaults of their parameters."""
     source: LocalServer = server()
     fill(source)
-    environment: Mapping[str, str] = os.environ | {"OPSKIT_CONFIG": str(settings(source).file)}
-    books = [
-        str(ROOT / "runbooks" / f"{name}.ipynb") for name in ("scheduled_backup", "local_restore")
-    ]
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]  # noqa: RUF005
-        + ["--nbval-lax", "--nbval-current-env", *books],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+    here = settings(source)
+    environment: Mapping[str, str] = os.environ | {"OPSKIT_CONFIG": str(here.file)}
+    names = ("scheduled_backup", "local_restore", "point_in_time_restore")
+    books = [str(ROOT / "runbooks" / f"{name}.ipynb") for name in names]
+    with streaming(source, Repository(open_store(here.repository_url))):
+        ended = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]  # noqa: RUF005
+            + ["--nbval-lax", "--nbval-current-env", *books],
+            env=environment,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+        )
     assert ended.returncode == 0, ended.stdout[-3000:]
