@@ -44,7 +44,7 @@ class Reader:
         self.directory, self.place = directory, directory
         self.account, self.replaced, self.server = account, replaced or {}, server
         self.port = str(free_port())
-        self._servers: list[subprocess.Popen[bytes]] = []
+        self._running: list[subprocess.Popen[bytes]] = []
         commands = directory / "bin"
         commands.mkdir()
         script = commands / "opskit"
@@ -81,10 +81,14 @@ class Reader:
         return output
 
     def close(self) -> None:
-        """Stop every server that was started on the way."""
-        for process in self._servers:
+        """Stop everything that was started on the way."""
+        for process in reversed(self._running):
             process.terminate()
             process.wait(30)
+        if (self.directory / "server" / "demo.json").exists():
+            self._run(
+                [str(self.directory / "bin" / "opskit"), "demo", "--stop"], cwd=self.directory
+            )
         for pid_file in self.directory.rglob("postmaster.pid"):
             if running_server(pid_file.parent):
                 stop_server(pid_file.parent)
@@ -100,7 +104,23 @@ class Reader:
             return ""
         if command.startswith("psql "):
             return self.ask(command)
+        if command.startswith("opskit wal stream"):
+            self._background(command, None)
+            return self._when_archived(command.replace("stream", "status"))
+        if "--restore-point" in command:
+            return self._when_archived(command)
         return self._run(["bash", "-euo", "pipefail", "-c", command])
+
+    def _when_archived(self, command: str) -> str:
+        """Type a command that needs WAL of just now, again until the archive has it."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return self._run(["bash", "-euo", "pipefail", "-c", command])
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
 
     def _run(self, command: list[str], cwd: Path | None = None) -> str:
         run = subprocess.run(
@@ -125,8 +145,13 @@ class Reader:
                 if path == self.directory:
                     break
                 path.chmod(0o755)
+        self._background(command, self.account)
+        self.ask("psql postgres -c 'SELECT 1' -U " + self._superuser())
+
+    def _background(self, command: str, account: Account | None) -> None:
+        """Leave a command running, as in another terminal."""
         with (self.directory / "server.log").open("ab") as log:
-            self._servers.append(
+            self._running.append(
                 subprocess.Popen(
                     ["bash", "-c", f"exec {command}"],
                     cwd=self.place,
@@ -134,12 +159,11 @@ class Reader:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    user=self.account.uid if self.account else None,
-                    group=self.account.gid if self.account else None,
-                    extra_groups=() if self.account else None,
+                    user=account.uid if account else None,
+                    group=account.gid if account else None,
+                    extra_groups=() if account else None,
                 )
             )
-        self.ask("psql postgres -c 'SELECT 1' -U " + self._superuser())
 
     def _superuser(self) -> str:
         return self.server.superuser if self.server else "focker"
@@ -161,7 +185,7 @@ class Reader:
                 return run.stdout
             log = (self.directory / "server.log").read_text(errors="replace")
             assert time.monotonic() < deadline, f"{command}\n{run.stderr}\n{log}"
-            assert self._servers[-1].poll() is None, log
+            assert self._running[-1].poll() is None, log
             time.sleep(0.2)
 
     def _write(self, name: str, content: str) -> None:

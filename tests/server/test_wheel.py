@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.postgres.postmaster import free_port, running_server, stop_server
+from opskit.postgres.postmaster import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -91,11 +91,11 @@ class Installation:
 
 @pytest.fixture
 def opskit(installed: Path, scratch: Path) -> Iterator[Installation]:
-    """The installed command in a directory of its own; servers that it started are stopped."""
-    yield Installation(installed, scratch)
-    for pid_file in scratch.rglob("postmaster.pid"):
-        if running_server(pid_file.parent):
-            stop_server(pid_file.parent)
+    """The installed command in a directory of its own; the demo that it started is stopped."""
+    installation = Installation(installed, scratch)
+    yield installation
+    if (scratch / "opskit.toml").exists():
+        installation("demo", "--stop")
 
 
 def test_wheel_carries_notebooks_and_runbooks(wheel: Path) -> None:
