@@ -81,13 +81,13 @@ def steps(main: Cluster, planned: RecoveryPlan, place: Path, keep: bool) -> View
     """What is going to be done."""
     backup, path = planned.backup, planned.path
     timelines = sorted({segment.timeline for segment in path.names}) or [planned.timeline]
-    count, stored = len(path.names), format_bytes(path.stored_bytes)
+    count = len(path.names)
     needed = format_bytes(count * backup.wal_segment_bytes)
     return facts(
         {
             "Recover to": str(planned.target),
             "From backup": f"{backup.name} of {backup.cluster!r}: {planned.why}",
-            "WAL": f"{_segments(count)}, {needed}, stored in {stored}" if count else "none",
+            "WAL": f"{_segments(count)}, {needed}" if count else "none",
             "Timelines": " → ".join(map(str, timelines)),
             "Read": f"{format_bytes(backup.stored_bytes)} and the WAL from {main.repository.url}",
             "Write": f"{format_bytes(backup.cluster_bytes)} and the WAL to {place}",
@@ -114,7 +114,7 @@ def verify_target(run: Run, copy: LocalCopy, server: CopyServer, planned: Recove
         reached = True
     except RecoveryError as error:
         told, reached = error.message, False
-    run.check("recovery reached the target", reached, f"{planned.target}: {told}")
+    run.check("recovery reached the target", reached, told)
     row = server.query(
         "select pg_last_wal_replay_lsn()::text as lsn, pg_last_xact_replay_timestamp() as at"
     ).iloc[0]
