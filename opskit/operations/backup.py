@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from importlib.metadata import version
 
 from opskit.config import Checkpoint, ClusterSettings
@@ -198,7 +199,8 @@ class _Taking:
             trigger=trigger,
             parent=None,
             started_at=self._started_at,
-            stopped_at=server_time(self._connection),
+            # Rounded up: never before the stop LSN, so that a target at this time is a later state.
+            stopped_at=server_time(self._connection) + timedelta(milliseconds=1),
             start_lsn=self._start.start_lsn,
             stop_lsn=self._end.stop_lsn,
             timeline=self._start.timeline,
