@@ -34,7 +34,7 @@ lab: $(VENV)/demo.stamp ## JupyterLab on the notebooks, with the demo's PostgreS
 	@mkdir -p demo && cd demo && "$(OPSKIT)" demo && exec "$(OPSKIT)" lab
 
 test: check ## style, types, floors and every test: what CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep" --durations=10
 
 test-all: check ## the same with the long random sweeps
 	$(BIN)/python -m pytest -n $(WORKERS)
