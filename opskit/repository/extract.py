@@ -1,9 +1,7 @@
-"""Volumes back into files, in parallel: by volume while there are enough of them, at the end by frame.
+"""Volumes back into files, in parallel by frame.
 
-One thread reads, hashes, decompresses and writes a volume: the kernel lets one writer at a time into a file, and two
-threads on one file mostly wait for each other (measured in docs/adr/0030). When fewer volumes than threads are left,
-their frames go to whichever thread is free, since the index tells which members each frame holds. So a single file of
-1 GB keeps all cores busy, not one.
+One thread a volume reads and hashes; every frame is then decompressed and written by whichever thread is free, since
+the index tells which members each frame holds. So a single file of 1 GB keeps all cores busy, not one.
 """
 
 import hashlib
@@ -21,6 +19,10 @@ from opskit.errors import ErrorKind, IntegrityError, ServerError, StoreError
 from opskit.repository.tar import BLOCK_BYTES, Header, read_header
 from opskit.repository.volumes import Member, Volume
 
+_READING_AT_ONCE = 2
+# Linux looks for a contiguous run of memory as long as a write to a file is; from 2 MiB on that takes longer than
+# all the rest of a restore (docs/adr/0030).
+WRITE_BYTES = 1 << 20
 _DAMAGED = "Restore from another backup, and look at the storage under the repository."
 
 
@@ -55,7 +57,7 @@ def extract(
     advance
         Told how many bytes of tar were written since the last call; called by the calling thread, as `check` is.
     threads
-        How many volumes, and how many frames of the last ones, are worked on at once.
+        How many frames are worked on at once.
 
     Raises
     ------
@@ -68,14 +70,13 @@ def extract(
     -------
     Files are written but not synced. Existing files are never followed through links, and never kept.
     """
-    run = _Run(placement, threads or min(os.cpu_count() or 1, 8), len(volumes))
+    run = _Run(placement, threads or min(os.cpu_count() or 1, 8))
     make_folders(volumes, placement)
-    largest_first = sorted(volumes, key=lambda volume: volume.tar_bytes, reverse=True)
     with (
-        ThreadPoolExecutor(run.threads, thread_name_prefix="frame") as working,
-        ThreadPoolExecutor(run.threads, thread_name_prefix="volume") as reading,
+        ThreadPoolExecutor(run.threads, thread_name_prefix="extract") as working,
+        ThreadPoolExecutor(_READING_AT_ONCE, thread_name_prefix="read") as reading,
     ):
-        readers = [reading.submit(run.volume, volume, read, working) for volume in largest_first]
+        readers = [reading.submit(run.read_volume, volume, read, working) for volume in volumes]
         try:
             _watch(readers, run, advance, check)
         except BaseException:
@@ -115,45 +116,40 @@ def _watch(
 class _Run:
     """The state that the threads of one extraction share."""
 
-    def __init__(self, placement: Placement, threads: int, volumes: int) -> None:
+    def __init__(self, placement: Placement, threads: int) -> None:
         self.placement = placement
         self.threads = threads
-        self._volumes_left = volumes
         self.stopped = threading.Event()
         self.written_bytes = 0
         self._counting = threading.Lock()
         self._in_flight = threading.Semaphore(3 * threads)
         self._local = threading.local()
 
-    def volume(
+    def read_volume(
         self,
         volume: Volume,
         read: Callable[[Volume], Iterator[memoryview]],
         working: ThreadPoolExecutor,
     ) -> None:
-        """Read and hash one volume, and see to it that its frames are written."""
+        """Read, hash and hand out one volume, and wait for its frames."""
         sha256 = hashlib.sha256()
         offsets = [member.offset for member in volume.members]
         position, frames = 0, list[Future[None]]()
         try:
             for compressed in _frames(volume, read(volume), sha256):
+                self._in_flight.acquire()
                 if self.stopped.is_set():
+                    self._in_flight.release()
                     break
                 size = _content_size(compressed, volume)
-                if self._volumes_left >= self.threads:
-                    self._extract_frame(volume, offsets, position, size, compressed)
-                else:
-                    self._in_flight.acquire()
-                    frame = working.submit(
-                        self._extract_frame, volume, offsets, position, size, compressed
-                    )
-                    frame.add_done_callback(lambda _: self._in_flight.release())
-                    frames.append(frame)
+                frame = working.submit(
+                    self._extract_frame, volume, offsets, position, size, compressed
+                )
+                frame.add_done_callback(lambda _: self._in_flight.release())
+                frames.append(frame)
                 position += size
         finally:
             wait(frames)
-            with self._counting:
-                self._volumes_left -= 1
         for frame in frames:
             frame.result()
         if self.stopped.is_set():
@@ -227,7 +223,7 @@ class _Run:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             while part:
-                written = os.pwrite(descriptor, part, at)
+                written = os.pwrite(descriptor, part[:WRITE_BYTES], at)
                 part, at = part[written:], at + written
             if mode != 0o600:
                 os.fchmod(descriptor, mode)

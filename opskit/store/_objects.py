@@ -23,7 +23,6 @@ from opskit.store._port import Listing, ObjectStat
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-PIECE_BYTES = 4 << 20
 _NAME = re.compile(r"(?!\.{1,2}(/|$))[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 
 
@@ -31,8 +30,10 @@ class ObstoreReader:
     """`get`, `stat`, `list` and `delete` on any store of obstore's.
 
     Reading goes by ranges of 4 MiB: obstore's stream of a local file is some thirty times slower than its ranges,
-    and a range is what an object store retries cheaply.
+    and a range is what an object store retries cheaply. A store on a local disk takes smaller ones.
     """
+
+    piece_bytes = 4 << 20
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -51,8 +52,8 @@ class ObstoreReader:
                 ErrorKind.TRUNCATED,
                 "The object is damaged; restore from another backup, and look at the storage.",
             )
-        for position in range(start, end, PIECE_BYTES):
-            upto = min(position + PIECE_BYTES, end)
+        for position in range(start, end, self.piece_bytes):
+            upto = min(position + self.piece_bytes, end)
             with translated(name, self.url):
                 piece = memoryview(
                     obstore.get_range(self._objects(), name, start=position, end=upto)

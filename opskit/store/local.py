@@ -36,6 +36,9 @@ class LocalStore(ObstoreReader):
     and the folder is synced; what a killed process left there is removed by a later one.
     """
 
+    # What is read is often written elsewhere in the same pieces; see `WRITE_BYTES` of opskit.repository.extract.
+    piece_bytes = 1 << 20
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self._opened: ObjectStore | None = None
