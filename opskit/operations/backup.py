@@ -1,6 +1,7 @@
 """Take a base backup of a running cluster into the repository."""
 
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -21,6 +22,7 @@ from opskit.postgres.events import (
     ManifestStarted,
 )
 from opskit.postgres.facts import (
+    LINGERING_SECONDS,
     ClusterFacts,
     backup_running,
     lock_for_backup,
@@ -113,16 +115,25 @@ def _slot(connection: Connection, facts: ClusterFacts, monitor: Monitor) -> Repl
                 ErrorKind.SERVER_REFUSED,
                 "Name a single host in conninfo.",
             )
-        try:
-            holder.create_temporary_slot(SLOT)
-        except ServerError as error:
-            if error.kind is ErrorKind.BACKUP_RUNNING:
-                raise backup_running(connection) from None
-            raise
+        _take_slot(holder, connection, monitor)
     except BaseException:
         holder.close()
         raise
     return holder
+
+
+def _take_slot(holder: ReplicationConnection, connection: Connection, monitor: Monitor) -> None:
+    deadline = time.monotonic() + LINGERING_SECONDS
+    while True:
+        try:
+            return holder.create_temporary_slot(SLOT)
+        except ServerError as error:
+            if error.kind is not ErrorKind.BACKUP_RUNNING:
+                raise
+            if time.monotonic() > deadline:
+                raise backup_running(connection) from None
+        monitor.check()
+        time.sleep(0.1)
 
 
 class _Taking:

@@ -1,5 +1,6 @@
 """What SQL tells about a running cluster, and the lock that keeps two backups of it apart."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,9 @@ from opskit.postgres.connection import Connection
 
 # "opskit" in ASCII, and 1 for the backup lock: one number for every version of opskit that is to exclude another
 BACKUP_LOCK = 0x6F70736B69740001
+
+# How long a session that was just closed may still hold a lock or a slot: its server process ends by itself.
+LINGERING_SECONDS = 2.0
 
 # Recovery refuses to start with less than the primary had (manual, "Hot Standby", administrator's overview).
 RECOVERY_SETTINGS = (
@@ -189,8 +193,11 @@ def lock_for_backup(connection: Connection) -> None:
     ConflictError
         Another session holds it; the message says since when and from where.
     """
-    if not connection.value("SELECT pg_try_advisory_lock(%s)", BACKUP_LOCK):
-        raise backup_running(connection)
+    deadline = time.monotonic() + LINGERING_SECONDS
+    while not connection.value("SELECT pg_try_advisory_lock(%s)", BACKUP_LOCK):
+        if time.monotonic() > deadline:
+            raise backup_running(connection)
+        time.sleep(0.1)
 
 
 def backup_is_running(connection: Connection) -> ConflictError | None:
