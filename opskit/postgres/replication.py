@@ -251,10 +251,11 @@ class ReplicationConnection:
 
     def _rows(self, command: bytes) -> list[list[str]]:
         self._send(command)
-        rows = _table(self._result(pq.ExecStatus.TUPLES_OK))
-        while self._next_result() is not None:
-            pass
-        return rows
+        try:
+            return _table(self._result(pq.ExecStatus.TUPLES_OK))
+        finally:  # a refusal, too, is followed by its end; the next command has to wait for that
+            while self._next_result() is not None:
+                pass
 
     def _send(self, command: bytes) -> None:
         try:
