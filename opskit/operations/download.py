@@ -175,6 +175,8 @@ def _convert(
         while content := reader.read(_PIECE_BYTES):
             (sink or file).write(content)
     except zstandard.ZstdError as error:
+        for _ in archive.read():  # names the volume that differs from its checksum
+            monitor.check()
         raise IntegrityError(
             f"backup {backup.name!r} is damaged: {error}", hint="Restore from another backup."
         ) from None
