@@ -15,8 +15,9 @@ Names are loaded when they are first used, so that a command that needs no DataF
 """
 
 from importlib import import_module
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
+
+from opskit.version import __version__
 
 if TYPE_CHECKING:
     from opskit.cluster import Cluster as Cluster
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from opskit.model.operation import Operation as Operation
     from opskit.model.operation import OperationStatus as OperationStatus
     from opskit.runbooks import runbook as runbook
-
-__version__ = _version("opskit")
 
 _PLACES = {
     "opskit.cluster": ("Cluster", "cluster", "clusters"),

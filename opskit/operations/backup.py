@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
-from importlib.metadata import version
 
 from opskit.config import Checkpoint, ClusterSettings
 from opskit.errors import ErrorKind, ServerError
@@ -33,6 +32,7 @@ from opskit.postgres.replication import ReplicationConnection
 from opskit.repository import BackupWriter, Repository
 from opskit.repository.snapshot import SnapshotWriter
 from opskit.repository.startup import Origin, startup_files
+from opskit.version import __version__
 
 SLOT = "opskit_backup"
 _REPORT_EVERY_BYTES = 4 << 20
@@ -234,7 +234,7 @@ class _Taking:
             index_sha256=index_sha256,
             manifest_sha256=manifest_sha256,
             note=note,
-            opskit_version=version("opskit"),
+            opskit_version=__version__,
         )
 
     @property
