@@ -1,7 +1,8 @@
 """What tests share: real servers of every supported major, places for them, seeded randomness, settings.
 
 ``programs`` is parametrized over the majors; a test that is about one major alone says so by
-``@pytest.mark.parametrize("programs", [18], indirect=True)``.
+``@pytest.mark.parametrize("programs", [18], indirect=True)``. Of the others the oldest and the newest major are always
+run, those between only in the sweep, unless the test decides whether opskit works at all: ``@pytest.mark.every_major``.
 """
 
 import json
@@ -58,8 +59,12 @@ def pytest_report_header() -> str | None:
     return None
 
 
+@pytest.hookimpl(tryfirst=True)  # before the marks are selected by
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests of a major that this machine need not have."""
+    """Leave majors between to the sweep, and those that this machine need not have out."""
+    for item in items:
+        if _major(item) in SUPPORTED_MAJORS[1:-1] and not _decides(item):
+            item.add_marker("sweep")
     if _left_out():
         out = [item for item in items if _major(item) == OPTIONAL_MAJOR]
         config.hook.pytest_deselected(items=out)
@@ -187,6 +192,11 @@ def _left_out() -> bool:
 def _major(item: pytest.Item) -> Any:
     callspec = getattr(item, "callspec", None)
     return callspec.params.get("programs") if callspec is not None else None
+
+
+def _decides(item: pytest.Item) -> bool:
+    only = [mark for mark in item.iter_markers("parametrize") if mark.args[0] == "programs"]
+    return bool(only) or item.get_closest_marker("every_major") is not None
 
 
 def _servers(item: pytest.Item) -> list[LocalServer]:

@@ -39,6 +39,7 @@ def cluster(settings: Callable[..., Settings]) -> Iterator[Callable[[LocalServer
         one.catalog.close()
 
 
+@pytest.mark.every_major
 def test_the_unpacked_archive_starts_anywhere_without_opskit(
     server: ServerFactory, cluster: Callable[[LocalServer], Cluster], scratch: Path
 ) -> None:
@@ -82,6 +83,7 @@ def test_two_backups_unpack_side_by_side(
             assert copy.query("SELECT count(*) AS n FROM t")["n"][0] == rows
 
 
+@pytest.mark.every_major
 def test_a_quiet_server_restores_as_pg_basebackup_copies_it(
     server: ServerFactory, cluster: Callable[[LocalServer], Cluster], scratch: Path
 ) -> None:
@@ -159,6 +161,7 @@ def test_a_plain_data_directory_starts_with_its_mapped_tablespace(
         ).rows == [(str(scratch / "space ä"),)]
 
 
+@pytest.mark.every_major
 def test_backups_under_load_restore_consistently(
     server: ServerFactory, cluster: Callable[[LocalServer], Cluster], scratch: Path
 ) -> None:

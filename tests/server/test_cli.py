@@ -88,6 +88,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return shown.out
 
 
+@pytest.mark.every_major
 def test_a_backup_goes_the_whole_way(
     main_cluster: Cluster, capsys: pytest.CaptureFixture[str], scratch: Path
 ) -> None:

@@ -22,6 +22,7 @@ from opskit.postgres.server import (
 from tests.servers import ServerFactory, fill, fingerprint
 
 
+@pytest.mark.every_major
 def test_a_server_starts_answers_and_stops(server: ServerFactory, programs: Programs) -> None:
     """A started server answers with its version; a stopped one leaves neither process nor socket."""
     started = server()

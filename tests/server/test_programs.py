@@ -15,6 +15,7 @@ from opskit.postgres.programs import Programs, find_programs, installed_programs
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root hands servers to another account")
 
 
+@pytest.mark.every_major
 def test_every_major_is_found_with_its_version(programs: Programs) -> None:
     """What is found for a major is of that major, and has the programs that a restore needs."""
     assert find_programs(programs.major) == programs

@@ -69,6 +69,7 @@ def cluster(settings: Callable[..., Settings]) -> Iterator[ClusterMaker]:
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.sweep)])
+@pytest.mark.every_major
 def test_random_targets_find_exactly_the_events_up_to_them(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path, seed: random.Random, count: int
 ) -> None:
@@ -108,6 +109,7 @@ def test_random_targets_find_exactly_the_events_up_to_them(
         assert count_events(running.server) <= events[-1].rows
 
 
+@pytest.mark.every_major
 def test_a_dropped_table_comes_back(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
@@ -155,6 +157,7 @@ def test_a_held_copy_moves_forward_only(
         copy.stop()
 
 
+@pytest.mark.every_major
 def test_timelines_are_followed_to_either_side_of_a_fork(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path, settings: Callable[..., Settings]
 ) -> None:

@@ -21,6 +21,7 @@ ROWS = 4
 MEGABYTE = 1 << 20
 
 
+@pytest.mark.every_major
 def test_the_archive_goes_to_a_point_in_time_without_opskit(
     server: ServerFactory, settings: Callable[..., Settings], scratch: Path
 ) -> None:

@@ -101,6 +101,7 @@ def write(server: LocalServer, rows: int = 5000) -> None:
     )
 
 
+@pytest.mark.every_major
 def test_the_archive_is_what_pg_receivewal_receives(
     server: ServerFactory, settings: Callable[..., Settings], repository: Repository, scratch: Path
 ) -> None:
@@ -199,6 +200,7 @@ def test_cuts_and_restarts_leave_no_gap(
     assert assert_same_as(known(repository)(), pg_wal(source)) >= 5
 
 
+@pytest.mark.every_major
 def test_a_promoted_standby_is_followed(server: ServerFactory, repository: Repository) -> None:
     """A standby is promoted while its WAL is streamed: all of both timelines is there, and the history file."""
     primary = server(KEPT, wal_segment_megabytes=SMALL)
