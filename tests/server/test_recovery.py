@@ -68,7 +68,9 @@ def cluster(settings: Callable[..., Settings]) -> Iterator[ClusterMaker]:
         one.catalog.close()
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(20, marks=pytest.mark.sweep)])
+@pytest.mark.parametrize(
+    "count", [2, pytest.param(20, marks=[pytest.mark.sweep, pytest.mark.timeout(1800)])]
+)
 @pytest.mark.every_major
 def test_random_targets_find_exactly_the_events_up_to_them(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path, seed: random.Random, count: int
