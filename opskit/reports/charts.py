@@ -1,41 +1,20 @@
-"""Charts of a report: drawn by matplotlib without its global state, as SVG, with what they say also in words.
+"""Charts of a report: how long steps took, what backups take, what can be restored."""
 
-Blue and orange are Okabe and Ito's, which people with any colour vision see well; no chart tells a thing by colour
-alone.
-"""
-
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from opskit.operations.recoverable import Interval
+from opskit.reports.drawing import BLUE, INK, ORANGE, WIDTH, Chart, bare, svg, time_axis, titled
 from opskit.reports.format import format_bytes, format_duration, format_time
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#6B7280", "#1F2937"
 NAMED_GAPS = 4
-WIDTH = 6.2  # inches; a phone shows it at half the size, and 10 points stay legible
 _BAR = 0.34
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
-    """A chart that a notebook can show; `text` says what it shows, for those who do not see it."""
-
-    svg: str
-    text: str
-
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
-        return {"image/svg+xml": self.svg, "text/plain": self.text}
-
-    def __repr__(self) -> str:
-        return self.text
 
 
 def durations_chart(durations: Sequence[tuple[str, timedelta]]) -> Chart:
@@ -45,7 +24,7 @@ def durations_chart(durations: Sequence[tuple[str, timedelta]]) -> Chart:
     figure = _bars("How long each step took", [name for name, _ in durations], seconds, labels)
     told = ", ".join(f"{name} {label}" for (name, _), label in zip(durations, labels, strict=True))
     return Chart(
-        svg=_svg(figure), text=f"Bar chart, how long each step took: {told or 'nothing ran'}."
+        svg=svg(figure), text=f"Bar chart, how long each step took: {told or 'nothing ran'}."
     )
 
 
@@ -65,7 +44,7 @@ def sizes_chart(backups: Sequence[tuple[datetime, str, int]]) -> Chart:
     )
     told = ", ".join(f"{name} {label}" for name, label in zip(names, labels, strict=True))
     return Chart(
-        svg=_svg(figure), text=f"Bar chart, what the last backups take: {told or 'no backup'}."
+        svg=svg(figure), text=f"Bar chart, what the last backups take: {told or 'no backup'}."
     )
 
 
@@ -86,7 +65,7 @@ def recoverability_chart(intervals: Sequence[Interval], target: datetime | None 
     ]
     aim = f"; the target is {format_time(target)}" if target is not None else ""
     return Chart(
-        svg=_svg(_coverage(covered, [(i.timeline, i.from_at) for i in intervals], target)),
+        svg=svg(_coverage(covered, [(i.timeline, i.from_at) for i in intervals], target)),
         text=f"Chart, what can be restored: {'; '.join(told) or 'nothing'}{aim}.",
     )
 
@@ -118,7 +97,7 @@ def _coverage(
     rows = max(len(covered), 1)
     height = 0.95 + 0.55 * rows + 0.19 * len(named)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    _titled(figure, "What can be restored")
+    titled(figure, "What can be restored")
     axes = figure.add_subplot()
     for row, part in parts:
         begin, end = date2num(part.from_at), date2num(part.to_at)
@@ -137,10 +116,10 @@ def _coverage(
     axes.set_yticks(range(len(order)), [f"timeline {n}" for n in order], fontsize=10, color=INK)
     axes.set_ylim(rows - 0.4, -0.6)
     times = [at for _, part in parts for at in (part.from_at, part.to_at)]
-    _time_axis(axes, [*times, *([target] if target is not None else [])])
+    time_axis(axes, [*times, *([target] if target is not None else [])])
     legend = "▲ backup" + (", dashed: the target" if target else "") + "; times in UTC"
     axes.set_xlabel("\n".join([legend, *named]), fontsize=10, color=INK, loc="left")
-    _bare(axes)
+    bare(axes)
     return figure
 
 
@@ -152,18 +131,6 @@ def _named_gaps(before: Sequence[Interval]) -> list[str]:
     return lines
 
 
-def _time_axis(axes: "Axes", times: Sequence[datetime]) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-
-    axes.xaxis.set_visible(bool(times))
-    if times:
-        room = max((max(times) - min(times)) * 0.04, timedelta(seconds=1))
-        axes.set_xlim(date2num(min(times) - room), date2num(max(times) + room))
-    locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=UTC))
-
-
 def _bars(
     title: str, names: Sequence[str], values: Sequence[float], labels: Sequence[str]
 ) -> "Figure":
@@ -171,7 +138,7 @@ def _bars(
 
     rows = max(len(names), 1)
     figure = Figure(figsize=(WIDTH, 0.55 + 0.31 * rows), layout="constrained")
-    _titled(figure, title)
+    titled(figure, title)
     axes = figure.add_subplot()
     bars = axes.barh(range(len(names)), values, height=0.62, color=BLUE)
     axes.bar_label(bars, labels=list(labels), padding=5, fontsize=10, color=INK)
@@ -180,27 +147,10 @@ def _bars(
     # The numbers stand at the bars: no axis, grid or frame says them again. Room for the labels at the right.
     axes.set_xlim(0, max([*values, 0.0]) * 1.32 or 1)
     axes.xaxis.set_visible(False)
-    _bare(axes)
+    bare(axes)
     return figure
-
-
-def _titled(figure: "Figure", title: str) -> None:
-    figure.suptitle(title, x=0.01, ha="left", color=INK, fontsize=11, fontweight="bold")
-
-
-def _bare(axes: "Axes") -> None:
-    axes.tick_params(axis="y", length=0)
-    for side in ("top", "right", "bottom"):
-        axes.spines[side].set_visible(False)
-    axes.spines["left"].set_color(GREY)
 
 
 def _shortened(name: str) -> str:
     # A dollar sign would start matplotlib's mathematics.
     return (name if len(name) <= 34 else name[:33] + "…").replace("$", r"\$")
-
-
-def _svg(figure: "Figure") -> str:
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()

@@ -20,7 +20,8 @@ import opskit
 from opskit.config import Settings, load_settings
 from opskit.errors import ErrorKind, InputError, OpskitError
 from opskit.operations.check import Finding
-from opskit.reports.charts import Chart, durations_chart
+from opskit.reports.charts import durations_chart
+from opskit.reports.drawing import Chart
 from opskit.runbooks import _cards
 from opskit.runbooks._parameters import Value, check_names, declared_parameters
 from opskit.runbooks._record import (

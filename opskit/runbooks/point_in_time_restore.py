@@ -15,7 +15,8 @@ from opskit.operations.monitor import SilentMonitor
 from opskit.operations.recover import await_target, read_recovery
 from opskit.operations.recoverable import recoverable_intervals
 from opskit.operations.recovery import RecoveryPlan
-from opskit.reports.charts import Chart, recoverability_chart
+from opskit.reports.charts import recoverability_chart
+from opskit.reports.drawing import Chart
 from opskit.reports.format import format_bytes
 from opskit.reports.view import View, facts, time_and_local
 from opskit.runbooks import local_restore

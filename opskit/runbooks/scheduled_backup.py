@@ -5,7 +5,8 @@ from datetime import timedelta
 from opskit.cluster import Cluster
 from opskit.errors import IntegrityError
 from opskit.model.backup import BaseBackup, Trigger
-from opskit.reports.charts import Chart, sizes_chart
+from opskit.reports.charts import sizes_chart
+from opskit.reports.drawing import Chart
 from opskit.reports.format import format_bytes, format_duration
 from opskit.reports.view import View, facts, time_and_local
 from opskit.runbooks.contract import Run
