@@ -74,7 +74,7 @@ class SnapshotWriter:
         self._owner: Owner | None = None
         self._tablespace: int | None = None
         self._prefix = ""
-        self._header = bytearray()
+        self._header = b""
         self._left = 0
         self._keep = True
         self._ended = True
@@ -105,12 +105,12 @@ class SnapshotWriter:
                 self._left -= len(part)
             elif self._ended:
                 return  # padding behind the end of the archive
-            else:
+            else:  # a header, most often whole
                 part = data[: BLOCK_BYTES - len(self._header)]
                 self._header += part
                 if len(self._header) == BLOCK_BYTES:
-                    self._start_member(read_header(bytes(self._header)))
-                    self._header.clear()
+                    block, self._header = self._header, b""
+                    self._start_member(read_header(block))
             data = data[len(part) :]
 
     def finish(self, manifest: bytes) -> None:

@@ -6,6 +6,8 @@ prefix goes into the header's prefix field, so the server's name stays as it is 
 
 import tarfile
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from opskit.errors import ErrorKind, ServerError
 
@@ -21,11 +23,14 @@ _LINK_NAME = slice(157, 257)
 _PREFIX = slice(345, 500)
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """One member's header block and what it says. `size` is the content's, without padding."""
+class Header(NamedTuple):
+    """One member's header block and what it says. `size` is the content's, without padding.
+
+    `total` is the sum of the block's bytes with blanks for its checksum: what the checksum says.
+    """
 
     block: bytes
+    total: int
     name: str
     size: int
     is_folder: bool
@@ -73,11 +78,22 @@ def owner_of(header: Header) -> Owner:
 
 def below(header: Header, prefix: str, name: str | None = None) -> bytes:
     """The header's block for the same member as ``<prefix>/<name>``; the name defaults to the member's own."""
-    block = bytearray(header.block)
+    old = header.block
     if name is not None:
+        block = bytearray(old)
         block[_NAME] = _field(name, 100)
-    block[_PREFIX] = _field(prefix, 155)
-    return _sealed(block)
+        block[_PREFIX] = _field(prefix, 155)
+        return _sealed(block)
+    # Nearly every member comes this way: only what changes is summed up again.
+    field, added = _prefix_field(prefix)
+    total = header.total + added - (sum(old[_PREFIX]) if old[_PREFIX.start] else 0)
+    return b"%b%06o\0 %b%b%b" % (
+        old[: _CHECKSUM.start],
+        total,
+        old[_CHECKSUM.stop : _PREFIX.start],
+        field,
+        old[_PREFIX.stop :],
+    )
 
 
 def as_link(header: Header, prefix: str, target: str) -> bytes:
@@ -105,22 +121,27 @@ def _parsed(block: bytes) -> Header:
     if len(block) != BLOCK_BYTES:
         raise ValueError(f"it has {len(block)} bytes")
     promised = block[_CHECKSUM]
-    if int(promised.strip(b" \0"), 8) != sum(block) - sum(promised) + 8 * ord(" "):
+    total = sum(block) - sum(promised) + 8 * ord(" ")
+    if int(promised.strip(b" \0"), 8) != total:
         raise ValueError("its checksum is wrong")
-    name = block[_NAME].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-    prefix = block[_PREFIX].partition(b"\0")[0].decode("utf-8", "surrogateescape")
-    kind = block[_KIND]
-    is_folder = kind == tarfile.DIRTYPE
-    full_name = f"{prefix}/{name}" if prefix else name
+    name, kind = _text(block[_NAME]), block[_KIND]
+    is_folder, is_link = kind == tarfile.DIRTYPE, kind == tarfile.SYMTYPE
+    if block[_PREFIX.start]:
+        name = f"{_text(block[_PREFIX])}/{name}"
     return Header(
         block,
-        full_name.rstrip("/") if is_folder else full_name,
+        total,
+        name.rstrip("/") if is_folder else name,
         _number(block[_SIZE]) if kind in (tarfile.REGTYPE, tarfile.AREGTYPE) else 0,
         is_folder,
-        kind == tarfile.SYMTYPE,
+        is_link,
         _number(block[_MODE]),
-        block[_LINK_NAME].partition(b"\0")[0].decode("utf-8", "surrogateescape"),
+        _text(block[_LINK_NAME]) if is_link else "",
     )
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def _number(field: bytes) -> int:
@@ -146,6 +167,13 @@ def _field(text: str, width: int) -> bytes:
     if len(raw) > width:
         raise ValueError(f"{text!r} is longer than {width} bytes")
     return raw.ljust(width, b"\0")
+
+
+@lru_cache(maxsize=64)
+def _prefix_field(prefix: str) -> tuple[bytes, int]:
+    """The header's field for a prefix, and the sum of its bytes."""
+    field = _field(prefix, 155)
+    return field, sum(field)
 
 
 def _sealed(block: bytearray) -> bytes:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import zstandard
 
@@ -24,8 +25,7 @@ _PUTTING_AT_ONCE = 2
 Put = Callable[[str, Iterable[bytes]], int]
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A tar member: its final name, where its header begins in the volume's tar, and its content's size in bytes."""
 
     name: str
