@@ -55,6 +55,7 @@ class ErrorKind(StrEnum):
     WAL_REMOVED = "wal removed"
     WAL_GAP = "wal gap"
     SLOT_IN_USE = "slot in use"
+    STANDBY_PROMOTED = "standby promoted"
     STORE_NOT_WRITABLE = "store not writable"
     STORE_FULL = "store full"
     STORE_UNREACHABLE = "store unreachable"
@@ -68,6 +69,8 @@ class ErrorKind(StrEnum):
     CANCELLED = "cancelled"
     OPERATION_DIED = "operation died"
     CHECK_FAILED = "check failed"
+    KEY_NOT_USABLE = "key not usable"
+    NO_TIMESTAMP = "no time stamp"
     UNEXPECTED = "unexpected"
 
 

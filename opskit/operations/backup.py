@@ -152,7 +152,7 @@ class _Taking:
         self._facts = facts
         self._writer = writer
         self._monitor = monitor
-        self._started_at = server_time(connection)
+        self._started_at = self._stopped_at = server_time(connection)
         self._start: BackupStarted | None = None
         self._end: BackupEnded | None = None
         self._snapshot: SnapshotWriter | None = None
@@ -187,6 +187,8 @@ class _Taking:
                     in_manifest = True
                 else:
                     self._end = event
+                    # Rounded up: never before the stop LSN, so that a target at this time is a later state.
+                    self._stopped_at = server_time(self._connection) + timedelta(milliseconds=1)
             manifest.seek(0)
             self._manifest = manifest.read()
             self._monitor.report(Progress(phase="storing", bytes_done=done, bytes_expected=done))
@@ -210,8 +212,7 @@ class _Taking:
             trigger=trigger,
             parent=None,
             started_at=self._started_at,
-            # Rounded up: never before the stop LSN, so that a target at this time is a later state.
-            stopped_at=server_time(self._connection) + timedelta(milliseconds=1),
+            stopped_at=self._stopped_at,
             start_lsn=self._start.start_lsn,
             stop_lsn=self._end.stop_lsn,
             timeline=self._start.timeline,

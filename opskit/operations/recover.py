@@ -136,10 +136,18 @@ def write_settings(
     paused: bool,
     owner: tuple[int, int] | None,
 ) -> None:
-    """Write the target into a plain data directory's own settings, and the signal that makes the server recover."""
+    """Write the target into a plain data directory's own settings, and the signal that makes the server recover.
+
+    What a standby had set for following its primary must not hold up the recovery, nor clear an archive away.
+    """
     file = data_directory / "postgresql.auto.conf"
     before = file.read_text(encoding="utf-8") if file.exists() else ""
-    settings = {"restore_command": restore_command, **target_settings(plan, paused=paused)}
+    settings = {
+        "restore_command": restore_command,
+        "recovery_min_apply_delay": "0",
+        "archive_cleanup_command": "",
+        **target_settings(plan, paused=paused),
+    }
     _write(file, (before + "# Written by opskit's restore\n" + _lines(settings)).encode(), owner)
     _write(data_directory / SIGNAL, b"", owner)
 

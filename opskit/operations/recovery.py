@@ -149,7 +149,7 @@ class RecoveryPlanner:
                 why="the newest backup from which the archive leads to its end without a gap",
                 last_record=reader.last_record(),
             )
-        found = _find(target, path, reader)
+        found = _find(target, backup.stop_lsn, path, reader)
         if found is None:
             return self._to_the_last(target, backup, path, reader)
         index, stops_at = found
@@ -167,12 +167,13 @@ class RecoveryPlanner:
         """The plan for the very time of the path's last transaction.
 
         PostgreSQL stops at a time only before a later transaction, and would look for one in vain; so the plan names
-        the transaction instead.
+        the transaction instead. It may lie behind the backup's end although its time does not: a standby is behind
+        its primary.
         """
         last = reader.last_end()
-        if last is None or last[1].at <= backup.stopped_at:
+        if last is None or last[1].lsn < backup.stop_lsn:
             return _at_the_end(target, backup, path)
-        if target.value != last[1].at or not target.inclusive:
+        if target.value != max(last[1].at, backup.stopped_at) or not target.inclusive:
             return None
         return RecoveryPlan(
             backup=backup,
@@ -212,8 +213,8 @@ class RecoveryPlanner:
             )
         before = LogReader(self._archive, self._programs, path).last_end()
         shown = (
-            f"{time_text(before[1].at)} ({before[1].lsn})"
-            if before and before[1].at > backup.stopped_at
+            f"{time_text(max(before[1].at, backup.stopped_at))} ({before[1].lsn})"
+            if before and before[1].lsn >= backup.stop_lsn
             else f"{time_text(backup.stopped_at)} ({backup.stop_lsn})"
         )
         if path.gap is None:
@@ -260,19 +261,24 @@ def own_history(archive: WalArchive, backup: BaseBackup) -> TimelineHistory:
         return TimelineHistory(backup.timeline, (Stretch(backup.timeline, Lsn(0), None),))
 
 
-def _find(target: RecoveryTarget, path: WalPath, reader: LogReader) -> tuple[int, Lsn] | None:
-    """The segment, by its index, and the record at which recovery ends; `None` when the path does not hold it."""
+def _find(
+    target: RecoveryTarget, begins: Lsn, path: WalPath, reader: LogReader
+) -> tuple[int, Lsn] | None:
+    """The segment, by its index, and the record at which recovery ends; `None` when the path does not hold it.
+
+    What lies before `begins`, the backup's end, is in the copy already: recovery cannot stop there.
+    """
     if isinstance(target.value, datetime):
-        return _find_time(target.value, target.inclusive, path, reader)
+        return _find_time(target.value, target.inclusive, begins, path, reader)
     if isinstance(target.value, Lsn):
         return _find_lsn(target.value, path, reader)
     for index in reversed(range(len(path.names))):
         records = reader.records(index)
         if target.kind is TargetKind.XID:
-            found = [end.lsn for end in records.ends if end.xid == target.value]
+            seen = [end.lsn for end in records.ends if end.xid == target.value]
         else:
-            found = [point.lsn for point in records.points if point.name == target.value]
-        if found:
+            seen = [point.lsn for point in records.points if point.name == target.value]
+        if found := [lsn for lsn in seen if lsn >= begins]:
             return index, found[0]
     return None
 
@@ -290,13 +296,13 @@ def _find_lsn(lsn: Lsn, path: WalPath, reader: LogReader) -> tuple[int, Lsn] | N
 
 
 def _find_time(
-    time: datetime, inclusive: bool, path: WalPath, reader: LogReader
+    time: datetime, inclusive: bool, begins: Lsn, path: WalPath, reader: LogReader
 ) -> tuple[int, Lsn] | None:
     """The first segment with a transaction's end behind `time`, by bisection, as times rise with the log."""
 
     def behind(index: int) -> Lsn | None:
         for end in reader.records(index).ends:
-            if end.at > time or (not inclusive and end.at == time):
+            if end.lsn >= begins and (end.at > time or (not inclusive and end.at == time)):
                 return end.lsn
         return None
 

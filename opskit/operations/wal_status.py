@@ -28,7 +28,7 @@ class WalStatus:
 
     `timeline` and `end` are where the archive ends, on its newest timeline; `None` while it is empty. `server` is
     `None` when the server could not be asked. `behind_bytes` is what the server has on its disk and the archive not
-    yet; `behind` how old that is at most, zero for an idle server.
+    yet; `behind` how old that is at most, zero for an idle server, `None` where the clock went back meanwhile.
     """
 
     cluster: str
@@ -52,7 +52,7 @@ class WalStatus:
 @dataclass(frozen=True, slots=True)
 class _Behind:
     amount_bytes: int
-    age: timedelta
+    age: timedelta | None
     is_growing: bool
 
 
@@ -125,14 +125,16 @@ def _behind(
     if server.slot is None:
         wanted = Lsn(wanted // size * size)
     missing = _lacking(archive, last, server.timeline, wanted)
-    age = max(datetime.now(UTC) - last.stored_at, timedelta())
-    if missing == 0 or age <= _LIMIT:
-        return _Behind(missing, age if missing else timedelta(), False)
+    age = datetime.now(UTC) - last.stored_at
+    if missing == 0 or abs(age) <= _LIMIT:
+        return _Behind(missing, max(age, timedelta()) if missing else timedelta(), False)
     deadline = time.monotonic() + patience_seconds
     while missing and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
         latest = survey_timelines(archive)[-1]
         missing = _lacking(archive, latest, server.timeline, wanted)
+    if age < timedelta():  # stored in the future: a clock went back, and nobody knows since when
+        return _Behind(missing, None if missing else timedelta(), missing > 0)
     return _Behind(missing, age if missing else timedelta(), missing > 0)
 
 
@@ -227,10 +229,15 @@ def _server_findings(
         passed=not behind.is_growing,
         message="nothing that the server has is missing"
         if not behind.amount_bytes
-        else f"{behind.amount_bytes} bytes are missing, the oldest written at most"
-        f" {behind.age.total_seconds():.0f} s ago",
+        else f"{behind.amount_bytes} bytes are missing, {_since(behind.age)}",
         hint=f"Look whether 'opskit wal stream {cluster}' runs, and what it says.",
     )
+
+
+def _since(age: timedelta | None) -> str:
+    if age is None:
+        return "nobody knows since when: the archive's newest object is of the future, as a clock was set back"
+    return f"the oldest written at most {age.total_seconds():.0f} s ago"
 
 
 def _slot(cluster: str, name: str, server: LogFacts) -> Finding:

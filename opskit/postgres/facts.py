@@ -178,8 +178,11 @@ def probe(connection: Connection) -> ClusterFacts:
 
 
 def server_time(connection: Connection) -> datetime:
-    """The server's clock, in UTC: commits are stamped by it, so backups are too. In milliseconds, as records are."""
-    value: datetime = connection.value("SELECT date_trunc('milliseconds', clock_timestamp())")
+    """The server's clock, in UTC: commits are stamped by it, so backups are too. In milliseconds, as records are.
+
+    A standby's commits are stamped by its primary: should that one's clock be ahead, the last commit's time counts.
+    """
+    value: datetime = connection.value(_CLOCK)
     return value.astimezone(UTC)
 
 
@@ -237,3 +240,9 @@ def _superuser(connection: Connection) -> str:
         " ORDER BY rolname = current_user DESC, oid LIMIT 1"
     )
     return name or "postgres"
+
+
+_CLOCK = """
+SELECT date_trunc('milliseconds', greatest(
+    clock_timestamp(), CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END))
+"""

@@ -297,13 +297,10 @@ class ReplicationConnection:
         message = field(pq.DiagnosticField.MESSAGE_PRIMARY)
         if not state or state.startswith("57P"):
             return self._gone(message or "the connection was closed")
-        if state == "58P01" and "has already been removed" in message:
-            return ServerError(
-                f"the server refused: {message}",
-                ErrorKind.WAL_REMOVED,
-                "Take a new backup: recovery cannot pass this gap.",
-            )
         kind, hint = _REFUSALS.get(state, (ErrorKind.SERVER_REFUSED, ""))
+        for sign, meant, advice in _SAID:
+            if sign in message:
+                kind, hint = meant, advice
         return ServerError(
             f"the server refused: {message}", kind, hint or field(pq.DiagnosticField.MESSAGE_HINT)
         )
@@ -316,6 +313,23 @@ class ReplicationConnection:
         )
 
 
+_SAID = (  # what only the message tells, of the states undefined_file and object_not_in_prerequisite_state
+    (
+        "has already been removed",
+        ErrorKind.WAL_REMOVED,
+        "Take a new backup: recovery cannot pass this gap.",
+    ),
+    (
+        "the standby was promoted",
+        ErrorKind.STANDBY_PROMOTED,
+        "Take the backup again: the server is a primary by now.",
+    ),
+    (
+        "WAL generated with",  # full_page_writes=off, with or without quotes
+        ErrorKind.SERVER_REFUSED,
+        "On the primary, set full_page_writes = on and run CHECKPOINT; then take the backup again.",
+    ),
+)
 _REFUSALS = {
     "42710": (  # duplicate_object: the slot's name
         ErrorKind.BACKUP_RUNNING,

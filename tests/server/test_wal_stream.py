@@ -24,6 +24,7 @@ from opskit.store import LocalStore
 from tests.servers import ServerFactory
 from tests.support.backups import take, wait_until
 from tests.support.command import command, run_command, started
+from tests.support.standby import promote, standby_of
 from tests.support.streams import (
     KEPT,
     archived,
@@ -204,14 +205,13 @@ def test_cuts_and_restarts_leave_no_gap(
 def test_a_promoted_standby_is_followed(server: ServerFactory, repository: Repository) -> None:
     """A standby is promoted while its WAL is streamed: all of both timelines is there, and the history file."""
     primary = server(KEPT, wal_segment_megabytes=SMALL)
-    standby = _standby(server, primary)
+    standby = standby_of(server, primary)
     with streaming(standby, repository):
         write(primary)
         wait_until(lambda: flushed(standby) >= flushed(primary))
         caught_up(standby, known(repository))
         primary.stop()
-        standby.query("SELECT pg_promote()")
-        wait_until(lambda: standby.query("SELECT pg_is_in_recovery()").rows == [(False,)])
+        promote(standby)
         write(standby)
         caught_up(standby, known(repository), timeline=2)
     archive = known(repository)()
@@ -379,15 +379,3 @@ def _is_active(server: LocalServer) -> bool:
 
 def _cluster(server: LocalServer) -> ClusterSettings:
     return ClusterSettings(name="main", conninfo=server.conninfo())
-
-
-def _standby(server: ServerFactory, primary: LocalServer) -> LocalServer:
-    """A streaming standby of `primary`."""
-    standby = server(KEPT, start=False, wal_segment_megabytes=SMALL)
-    subprocess.run(["find", str(standby.data_directory), "-mindepth", "1", "-delete"], check=True)
-    done = primary.run(
-        "pg_basebackup", "-R", "-c", "fast", "-X", "stream", "-D", str(standby.data_directory)
-    )
-    assert done.exit_code == 0, done.output
-    standby.start()
-    return standby
