@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from opskit.repository.parts import Part
 from opskit.repository.tar import BLOCK_BYTES, Owner, owner_of, read_header
 from opskit.repository.volumes import Volume, VolumeWriter
 from opskit.repository.wal import WalArchive
-from opskit.store import Store
+from opskit.store import ObjectStat, Store
 
 _log = logging.getLogger(__name__)
 
@@ -216,6 +216,14 @@ class Repository:
         """The stored bytes of a volume; errors as `volumes`. They are not compared with a checksum."""
         name = f"{_folder(backup.cluster, backup.name)}/{volume.name}"
         return stored(self._store, name, 0, volume.stored_bytes)
+
+    def objects(self, cluster: str) -> Iterator[ObjectStat]:
+        """Everything that is stored below `cluster`, in no particular order."""
+        folders = [cluster]
+        while folders:
+            listing = self._store.list(folders.pop())
+            yield from listing.objects
+            folders += listing.folders
 
     def new_backup(self, cluster: str, started_at: datetime) -> "BackupWriter":
         """Begin a backup that started then; it is named by the first second from then on that is free.
