@@ -12,7 +12,7 @@ import pytest
 from opskit.cluster import Cluster
 from opskit.config import Settings
 from opskit.errors import Cancelled
-from opskit.model.operation import OperationStatus, Progress
+from opskit.model.operation import Operation, OperationStatus, Progress
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import execute_restore, plan_restore
 from opskit.postgres.server import LocalServer
@@ -42,6 +42,10 @@ class Source:
     def listed(self) -> list[str]:
         """The names of the backups."""
         return [backup.name for backup in self.cluster.repository.backups("main")]
+
+    def operations(self) -> list[Operation]:
+        """What was done with the cluster, newest first."""
+        return self.cluster.catalog.operations(cluster="main")
 
     def assert_whole(self, name: str) -> None:
         """The backup restores, with every checksum in order."""
@@ -91,8 +95,8 @@ def test_killed_at_any_moment(source: Callable[[int], Source], seed: random.Rand
         for name in set(main.listed()) - set(before):
             main.assert_whole(name)  # killed after its last step
         assert_free(main.server)
-        operations = main.cluster.catalog.operations(cluster="main")
-        assert {o.status for o in operations} <= set(STOPPED), "a dead backup is said to run"
+        ends = {operation.status for operation in main.operations()}
+        assert ends <= set(STOPPED), "a dead backup is said to run"
         assert set(main.cluster.backups()["status"]) <= {"complete", "failed"}
     again = take(main.server, main.cluster.repository)
     assert main.listed()[0] == again.name
@@ -113,11 +117,17 @@ def test_ended_by_a_signal_at_any_moment(
     main.measure()
     for number in range(5):
         before, volumes = main.listed(), main.volumes()
-        moment = main.seconds * (0.3 + 0.7 * (number + seed.random()) / 5)
-        code = interrupted(main.cluster.settings, "backup", "main", after=moment, by=by)
+        known = len(main.operations())
+
+        def begun(known: int = known) -> bool:
+            return len(main.operations()) > known
+
+        # The first as soon as it says that it works, the others within its whole work.
+        moment = main.seconds * 0.7 * seed.random() * number / 4
+        code = interrupted(main.cluster.settings, "backup", "main", after=moment, by=by, once=begun)
         assert code in (0, 128 + by, -by)
         assert main.unfinished() == []
-        [*_, last] = reversed(main.cluster.catalog.operations(cluster="main"))
+        last = main.operations()[0]
         new = set(main.listed()) - set(before)
         if new:  # it was complete, only its process was not at its end
             assert (last.status, {last.backup}) == (OperationStatus.COMPLETE, new)
@@ -125,8 +135,8 @@ def test_ended_by_a_signal_at_any_moment(
             assert main.volumes() == volumes
             assert code != 0
         assert_free(main.server)
-    operations = main.cluster.catalog.operations(cluster="main")
-    assert {o.status for o in operations} == {OperationStatus.CANCELLED, OperationStatus.COMPLETE}
+    ends = {operation.status for operation in main.operations()}
+    assert ends == {OperationStatus.CANCELLED, OperationStatus.COMPLETE}
 
 
 class Impatient:

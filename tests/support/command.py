@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,9 +55,17 @@ def started(
             process.kill()
 
 
-def interrupted(settings: Settings, *arguments: str, after: float, by: signal.Signals) -> int:
-    """Send it a signal after some seconds; its exit code."""
+def interrupted(
+    settings: Settings,
+    *arguments: str,
+    after: float,
+    by: signal.Signals,
+    once: Callable[[], bool] = lambda: True,
+) -> int:
+    """Send it a signal some seconds after `once` is true; its exit code."""
     with started(settings, *arguments) as process:
+        while not once() and process.poll() is None:
+            time.sleep(0.005)
         time.sleep(after)
         process.send_signal(by)
         process.communicate(timeout=60)
