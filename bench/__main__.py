@@ -13,6 +13,7 @@ from bench.contest import Contest
 from bench.contests import (
     SLOWEST_CROWDED,
     backup_contest,
+    crowded_backup_contest,
     download_contest,
     restore_contest,
     start_contest,
@@ -121,11 +122,7 @@ def _main_contests(place: Place, options: argparse.Namespace) -> tuple[list[Cont
     ) as crowded:
         place.configure({"crowded": crowded})
         title = f"{options.relations:,} small relations"
-        hold(
-            backup_contest(
-                place, "crowded", crowded, title=f"{title}: full backup", at_most=SLOWEST_CROWDED
-            )
-        )
+        hold(crowded_backup_contest(place, "crowded", crowded, title=f"{title}: full backup"))
         place.opskit("backup", "crowded")
         hold(restore_contest(place, "crowded", title=f"{title}: restore", at_most=SLOWEST_CROWDED))
     place.remove_backups("crowded")

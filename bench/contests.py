@@ -1,6 +1,7 @@
 """What is measured, and against what: the aims of the project stand here."""
 
 import shlex
+from dataclasses import replace
 
 from bench.contest import Contest, Side
 from bench.measure import Cost
@@ -12,10 +13,10 @@ SLOWEST_DOWNLOAD = 2.0
 
 
 def backup_contest(
-    place: Place, cluster: str, server: LocalServer, *, title: str, at_most: float
+    place: Place, cluster: str, server: LocalServer, *, title: str, at_most: float | None = None
 ) -> Contest:
     """A full backup, beside what ``pg_basebackup`` does; leaves none."""
-    sender = _pg_basebackup(server)
+    sender = _pg_basebackup(server, "-", "-Ft")
     return Contest(
         title=title,
         note="`pg_basebackup` to nothing is the protocol's limit: nobody who asks the server for a backup is faster."
@@ -38,6 +39,26 @@ def backup_contest(
                 at_most=at_most,
             ),
         ],
+    )
+
+
+def crowded_backup_contest(
+    place: Place, cluster: str, server: LocalServer, *, title: str
+) -> Contest:
+    """A full backup of many small files, beside ``pg_basebackup`` as it is typed, too; leaves none."""
+    contest = backup_contest(place, cluster, server, title=title)
+    plain = Side(
+        name="pg_basebackup -D directory",
+        run=lambda: place.shell(_pg_basebackup(server, "plain", "-Fp")),
+        clear=lambda: place.put_aside("plain"),
+        at_most=SLOWEST_CROWDED,
+    )
+    return replace(
+        contest,
+        note=f"{contest.note} Into a directory is how `pg_basebackup` works when nothing else is asked of it; it syncs"
+        " its files. With so little data the start of a process that has Python, psycopg and SQLAlchemy to load is"
+        " a good part of opskit's time.",
+        others=[plain, *contest.others],
     )
 
 
@@ -109,6 +130,6 @@ def start_contest(place: Place, cluster: str) -> Contest:
     )
 
 
-def _pg_basebackup(server: LocalServer) -> str:
-    words = ["-D", "-", "-Ft", "-X", "fetch", "-c", "fast", "-d", server.conninfo()]
+def _pg_basebackup(server: LocalServer, target: str, form: str) -> str:
+    words = ["-D", target, form, "-X", "fetch", "-c", "fast", "-d", server.conninfo()]
     return shlex.join([str(server.programs.path("pg_basebackup")), *words])
