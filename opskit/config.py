@@ -51,6 +51,20 @@ class PostgresSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSettings:
+    """``[audit]``: what signs and stamps the evidence, and what checks it.
+
+    `key` is the private key that signs; `public_keys` are trusted beside its own public half. `timestamp_certificates`
+    are the roots that the authority's certificate leads to.
+    """
+
+    key: Path | None = None
+    public_keys: tuple[Path, ...] = ()
+    timestamp_authority: str | None = None
+    timestamp_certificates: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What ``opskit.toml`` says. Relative paths in it are taken from the folder of the file.
 
@@ -62,6 +76,7 @@ class Settings:
     reports_directory: Path
     clusters: Mapping[str, ClusterSettings] = field(default_factory=dict)
     postgres: PostgresSettings = field(default_factory=PostgresSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     file: Path | None = None
 
     def cluster(self, name: str) -> ClusterSettings:
@@ -155,6 +170,15 @@ def load_settings(given: Path | None = None) -> Settings:
     return settings_from(data, file)
 
 
+def jupyter_user() -> str | None:
+    """Who is at the keyboard, as JupyterHub tells the servers that it starts; `None` anywhere else.
+
+    It is a claim, not a proof: whoever starts a process can set the environment. The account of the operating system
+    is kept beside it.
+    """
+    return os.environ.get("JUPYTERHUB_USER") or None
+
+
 def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings:
     """Settings from the parsed content of a configuration; `file` anchors relative paths and is named in errors.
 
@@ -164,7 +188,7 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
         As `load_settings`.
     """
     root = file.parent if file else Path.cwd()
-    top = _Table(data, "", ("repository", "catalog", "reports", "postgres", "clusters"))
+    top = _Table(data, "", ("repository", "catalog", "reports", "postgres", "audit", "clusters"))
     repository = top.table("repository", ("url",))
     catalog = top.table("catalog", ("url",))
     reports = top.table("reports", ("directory",))
@@ -187,9 +211,10 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
         reports_directory=root / Path(reports.text("directory") or "reports").expanduser(),
         clusters={name: _cluster(name, clusters) for name in clusters.data},
         postgres=PostgresSettings(
-            programs=tuple(root / Path(p).expanduser() for p in postgres.texts("programs")),
+            programs=postgres.paths("programs", root),
             run_as=postgres.text("run_as"),
         ),
+        audit=_audit(top, root),
         file=file,
     )
 
@@ -225,6 +250,25 @@ def _cluster(name: str, clusters: "_Table") -> ClusterSettings:
         conninfo=conninfo,
         checkpoint=table.choice("checkpoint", Checkpoint, Checkpoint.FAST),
         wal_partial_seconds=table.seconds("wal_partial_seconds", 10),
+    )
+
+
+def _audit(top: "_Table", root: Path) -> AuditSettings:
+    known = ("key", "public_keys", "timestamp_authority", "timestamp_certificates")
+    table = top.table("audit", known)
+    key, authority = table.text("key"), table.text("timestamp_authority")
+    if authority is not None:
+        _without_password(authority, "audit.timestamp_authority")
+        if not re.match(r"https?://[^/]", authority):
+            raise InputError(
+                f"the setting 'audit.timestamp_authority' is {authority!r}, expected an http or https URL",
+                ErrorKind.WRONG_SETTING,
+            )
+    return AuditSettings(
+        key=None if key is None else root / Path(key).expanduser(),
+        public_keys=table.paths("public_keys", root),
+        timestamp_authority=authority,
+        timestamp_certificates=table.paths("timestamp_certificates", root),
     )
 
 
@@ -308,6 +352,9 @@ class _Table:
             "a list of texts",
         )
         return value or []
+
+    def paths(self, key: str, root: Path) -> tuple[Path, ...]:
+        return tuple(root / Path(path).expanduser() for path in self.texts(key))
 
     def choice(self, key: str, choices: type[Checkpoint], default: Checkpoint) -> Checkpoint:
         value = self.text(key)

@@ -5,6 +5,7 @@
     <reports>/<cluster>/<YYYY>/<MM>/
         <time>-<runbook>.ipynb      the executed notebook: the evidence
         <time>-<runbook>.html       the same for people
+        <time>-<runbook>.json       the record: digests of both, and how the run ended
         .<time>-<runbook>.run/      a run that goes on, or was lost: order.json, work.ipynb, lock
 
 The hidden directory reserves the name, and is removed when the report is filed. Whoever runs holds its lock: one that
@@ -14,6 +15,7 @@ nobody holds is the trace of a run whose every process was lost, and is filed as
 import contextlib
 import errno
 import fcntl
+import hashlib
 import itertools
 import json
 import os
@@ -52,6 +54,16 @@ class Desk:
         return self.directory / f"{self.stem}.html"
 
     @property
+    def record(self) -> Path:
+        """Where its record will be filed; once it is there, nothing of the report changes any more."""
+        return self.directory / f"{self.stem}.json"
+
+    @property
+    def name(self) -> str:
+        """The report's name below the directory of the reports: ``main/2026/11/<stem>``."""
+        return f"{self.directory.relative_to(self.directory.parents[2]).as_posix()}/{self.stem}"
+
+    @property
     def work(self) -> Path:
         """The hidden directory of the run that goes on."""
         return self.directory / f".{self.stem}.run"
@@ -77,6 +89,8 @@ def reserve(reports: Path, order: dict[str, Any]) -> Desk:
     """
     started = datetime.fromisoformat(order["started_at"]).astimezone(UTC)
     directory = reports / order["cluster"] / f"{started:%Y}" / f"{started:%m}"
+    # now, because an upgrade may replace the master while the run goes on
+    order = {**order, "master_sha256": sha256_of(Path(order["master"]))}
     stem = f"{started:%Y%m%dT%H%M%SZ}-{order['runbook']}"
     try:
         _make(directory)
@@ -132,6 +146,14 @@ def lost_runs(reports: Path, host: str) -> Iterator[Desk]:
                 yield desk
             else:
                 os.close(lock)
+
+
+def sha256_of(path: Path) -> str | None:
+    """The SHA-256 of a file; `None` when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
 
 
 def write_durably(path: Path, content: bytes) -> None:

@@ -1,12 +1,14 @@
-"""The report of a run: judged, settled, and filed as notebook and HTML. Repeatable, should it be cut off."""
+"""The report of a run: judged, settled, and filed as notebook, HTML and record. Repeatable, should it be cut off."""
 
+import platform
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from opskit.errors import OpskitError
+from opskit.evidence import make_statement
 from opskit.reports.page import render_page
-from opskit.runbooks._filing import WORK, Desk, write_durably
+from opskit.runbooks._evidence import backup_subjects
+from opskit.runbooks._filing import WORK, Desk, sha256_of, write_durably
 from opskit.runbooks._outcome import Interruption, judge, settle
 from opskit.runbooks._record import FORMAT, timestamp
 
@@ -16,7 +18,8 @@ def file_report(
 ) -> dict[str, Any]:
     """File what a run left at its desk, and clear the desk.
 
-    The notebook is filed first, for it is the evidence; a page that cannot be rendered does not take it away.
+    The notebook is filed first, for it is the evidence; a page that cannot be rendered does not take it away. The
+    record comes last, because it names the digests of both.
 
     Parameters
     ----------
@@ -26,8 +29,8 @@ def file_report(
     Returns
     -------
     dict
-        The record of the run, as it stands in the notebook's metadata below ``opskit``, and the paths ``notebook`` and
-        ``html`` (`None` when the page could not be rendered).
+        The record of the run, as it stands in the notebook's metadata below ``opskit``, and the paths ``notebook``,
+        ``record`` and ``html`` (`None` when the page could not be rendered).
     """
     import nbformat
 
@@ -36,18 +39,40 @@ def file_report(
     else:
         notebook = _settled(desk, interruption, ended_at)
         write_durably(desk.notebook, (nbformat.writes(notebook) + "\n").encode())
-    html: Path | None = desk.html
+    if not desk.record.exists():
+        _render(desk, notebook)
+        write_durably(
+            desk.record, make_statement(_subjects(desk, notebook), notebook.metadata.opskit)
+        )
+    desk.clear()
+    return {
+        **notebook.metadata.opskit,
+        "notebook": str(desk.notebook),
+        "html": str(desk.html) if desk.html.exists() else None,
+        "record": str(desk.record),
+    }
+
+
+def _render(desk: Desk, notebook: Any) -> None:
     try:
         page = render_page(notebook)
     except (
         Exception
     ):  # whatever a template or a strange output raises: the evidence is filed already
-        html = None
-    else:
-        write_durably(desk.html, page.encode())
-    desk.clear()
-    record: dict[str, Any] = notebook.metadata.opskit
-    return {**record, "notebook": str(desk.notebook), "html": html and str(html)}
+        return
+    write_durably(desk.html, page.encode())
+
+
+def _subjects(desk: Desk, notebook: Any) -> dict[str, str]:
+    """What the record vouches for: master, notebook, page, and the records of the backups that the run was about."""
+    order = desk.order()
+    found = {
+        f"runbooks/{order['runbook']}.ipynb": order.get("master_sha256"),
+        f"{desk.name}.ipynb": sha256_of(desk.notebook),
+        f"{desk.name}.html": sha256_of(desk.html),
+        **backup_subjects(order, notebook),
+    }
+    return {name: digest for name, digest in found.items() if digest}
 
 
 def _settled(desk: Desk, interruption: Interruption | None, ended_at: datetime | None) -> Any:
@@ -68,7 +93,9 @@ def _settled(desk: Desk, interruption: Interruption | None, ended_at: datetime |
         "duration_seconds": round((ended_at - started_at).total_seconds(), 3),
         "host": order["host"],
         "actor": order["actor"],
+        "jupyter_user": order.get("jupyter_user"),
         "opskit_version": order["opskit_version"],
+        "python_version": platform.python_version(),
         "steps": [step.as_dict() for step in verdict.steps],
         "checks": [check.as_dict() for check in verdict.checks],
     }

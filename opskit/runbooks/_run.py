@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import opskit
-from opskit.config import Settings
+from opskit.config import Settings, jupyter_user
 from opskit.errors import ErrorKind, InputError, OpskitError, error_from_dict
 from opskit.runbooks._masters import Runbook, find_runbook
 from opskit.runbooks._parameters import Value, read_parameters
@@ -139,6 +139,7 @@ def _order(
         "started_at": timestamp(datetime.now(UTC)),
         "host": socket.gethostname(),
         "actor": actor(),
+        "jupyter_user": jupyter_user(),
         "opskit_version": opskit.__version__,
     }
 

@@ -16,6 +16,7 @@ from opskit.postgres.account import server_account
 from opskit.postgres.programs import CompletedRun, find_programs
 from opskit.reports.format import format_bytes, format_duration
 from opskit.reports.view import View, facts, table, time_and_local
+from opskit.runbooks._evidence import facts_of
 from opskit.runbooks.contract import Run
 
 TABLES = 3
@@ -37,7 +38,8 @@ order by 2 desc, 1 limit {TABLES}
 def source(backup: BaseBackup) -> View:
     """Which backup it is, and of which cluster. The running server is not asked: it may be gone."""
     took = format_duration(backup.stopped_at - backup.started_at)
-    return facts(
+    return facts_of(
+        backup,
         {
             "Cluster": backup.cluster,
             "System identifier": backup.system_identifier,
@@ -47,7 +49,7 @@ def source(backup: BaseBackup) -> View:
             "Size": f"{format_bytes(backup.cluster_bytes)}, stored in {format_bytes(backup.stored_bytes)}",
             "Tablespaces": ", ".join(t.name for t in backup.tablespaces) or "the default ones",
             "Note": backup.note or "none",
-        }
+        },
     )
 
 

@@ -20,6 +20,7 @@ from opskit.reports.drawing import Chart
 from opskit.reports.format import format_bytes
 from opskit.reports.view import View, facts, time_and_local
 from opskit.runbooks import local_restore
+from opskit.runbooks._evidence import facts_of
 from opskit.runbooks.contract import Run
 
 # Between the end of a record and the beginning of the next one lies at most the header of a page (PostgreSQL,
@@ -84,7 +85,8 @@ def steps(main: Cluster, planned: RecoveryPlan, place: Path, keep: bool) -> View
     timelines = sorted({segment.timeline for segment in path.names}) or [planned.timeline]
     count = len(path.names)
     needed = format_bytes(count * backup.wal_segment_bytes)
-    return facts(
+    return facts_of(
+        backup,
         {
             "Recover to": str(planned.target),
             "From backup": f"{backup.name} of {backup.cluster!r}: {planned.why}",
@@ -94,7 +96,7 @@ def steps(main: Cluster, planned: RecoveryPlan, place: Path, keep: bool) -> View
             "Write": f"{format_bytes(backup.cluster_bytes)} and the WAL to {place}",
             "Then": "start the copy, recover it, ask it questions, check its tables and indexes, stop it",
             "At the end": "the copy is kept" if keep else "the copy is removed",
-        }
+        },
     )
 
 

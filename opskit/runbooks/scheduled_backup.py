@@ -9,6 +9,7 @@ from opskit.reports.charts import sizes_chart
 from opskit.reports.drawing import Chart
 from opskit.reports.format import format_bytes, format_duration
 from opskit.reports.view import View, facts, time_and_local
+from opskit.runbooks._evidence import facts_of
 from opskit.runbooks.contract import Run
 
 SHOWN = 10
@@ -54,7 +55,8 @@ def result(backup: BaseBackup) -> View:
     """The backup that was made."""
     duration = backup.stopped_at - backup.started_at
     speed = backup.cluster_bytes / max(duration / timedelta(seconds=1), 0.001)
-    return facts(
+    return facts_of(
+        backup,
         {
             "Backup": backup.name,
             "Started": time_and_local(backup.started_at),
@@ -62,7 +64,7 @@ def result(backup: BaseBackup) -> View:
             "Cluster": format_bytes(backup.cluster_bytes),
             "Stored": f"{format_bytes(backup.stored_bytes)} in {_volumes(backup)}",
             "WAL": f"{backup.start_lsn} to {backup.stop_lsn} on timeline {backup.timeline}",
-        }
+        },
     )
 
 

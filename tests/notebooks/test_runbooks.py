@@ -116,7 +116,7 @@ def test_every_way_to_end_reads_as_what_it_was(
     assert _states(nbformat.read(results["kernel"].notebook, 4))[-2:] == ["failed", "pending"]
     assert _states(nbformat.read(results["papermill"].notebook, 4))[-2:] == ["failed", "pending"]
     files = [path.name for path in settings.reports_directory.glob("main/*/*/*")]
-    assert len(files) == 2 * len(ENDINGS)
+    assert len(files) == 3 * len(ENDINGS)
     marks = (f"OPSKIT_TEST_RUN={tmp_path}",)
     assert [pid for mark in marks for pid in _left_over(mark) if pid != os.getpid()] == []
     assert list(tmp_path.glob("opskit-run-*")) == []

@@ -1,0 +1,26 @@
+"""The record of a backup as bytes, for those who vouch for it; says nothing of what stands in it."""
+
+import hashlib
+
+from opskit.store import Store
+
+
+def record_name(cluster: str, name: str) -> str:
+    """Where the record of a backup lies in the repository."""
+    return f"{cluster}/backups/{name}/backup.json"
+
+
+def record_sha256(store: Store, cluster: str, name: str) -> str:
+    """The SHA-256 of a backup's record, as it is stored.
+
+    Raises
+    ------
+    NotFoundError
+        There is no such backup.
+    StoreError
+        The storage fails.
+    """
+    digest = hashlib.sha256()
+    for piece in store.get(record_name(cluster, name)):
+        digest.update(piece)
+    return digest.hexdigest()

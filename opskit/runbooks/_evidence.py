@@ -1,0 +1,40 @@
+"""What a run's record vouches for beside its report: the backups that the run made or used."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from opskit.config import load_settings
+from opskit.errors import OpskitError
+from opskit.model.backup import BaseBackup
+from opskit.reports.view import View, facts
+from opskit.repository.records import record_name, record_sha256
+from opskit.store import open_store
+
+BACKUP = "application/vnd.opskit.backup+json"
+
+
+def facts_of(backup: BaseBackup, rows: Mapping[str, str]) -> View:
+    """Facts about a backup that the run made or uses: the record of the run will vouch for the backup's record, too."""
+    told = {"cluster": backup.cluster, "name": backup.name}
+    return replace(facts(rows), data={BACKUP: told})
+
+
+def backup_subjects(order: Mapping[str, Any], notebook: Any) -> dict[str, str]:
+    """The SHA-256 of the records of those backups, by name; what cannot be read (any more) is left out."""
+    told = [
+        output.data[BACKUP]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if BACKUP in output.get("data", {})
+    ]
+    found: dict[str, str] = {}
+    for backup in told:
+        try:
+            store = open_store(load_settings(Path(order["configuration"])).repository_url)
+            digest = record_sha256(store, backup["cluster"], backup["name"])
+        except (OpskitError, OSError, KeyError, TypeError):
+            continue
+        found[record_name(backup["cluster"], backup["name"])] = digest
+    return found
