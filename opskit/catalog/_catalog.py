@@ -4,6 +4,7 @@ Knows the table and the rule of the heartbeat; does not know what an operation d
 what comes out is `opskit.model.operation.Operation`.
 """
 
+import logging
 import os
 import socket
 import uuid
@@ -16,13 +17,16 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from opskit.catalog import _audit
 from opskit.catalog._identity import process_identity, process_is_gone
 from opskit.catalog._open import failures, open_engine, shown
 from opskit.catalog._tables import operations
-from opskit.errors import ConflictError, ErrorKind, NotFoundError
+from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError
+from opskit.model.audit import AuditEntry, AuditEvent, Head, Signer, StoredEntry
 from opskit.model.operation import Operation, OperationKind, OperationStatus, Progress
 
 HEARTBEAT_LIMIT = timedelta(seconds=60)
+_log = logging.getLogger(__name__)
 _STATUSES_WRITTEN = frozenset(OperationStatus) - {OperationStatus.DIED}
 
 
@@ -32,13 +36,26 @@ class Catalog:
     Every method raises `StoreError` (``catalog failed``), without secrets, when the database fails.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        signer: Signer | None = None,
+    ) -> None:
         self._engine = open_engine(url)
         self._clock = clock
+        self._signer = signer
         self._closed = weakref.finalize(self, self._engine.dispose)
 
     @classmethod
-    def open(cls, url: str, *, clock: Callable[[], datetime] | None = None) -> "Catalog":
+    def open(
+        cls,
+        url: str,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        signer: Signer | None = None,
+    ) -> "Catalog":
         """The catalog at `url`, created and brought to the newest migration.
 
         Parameters
@@ -48,6 +65,8 @@ class Catalog:
         clock
             The time, aware; by default the system's for SQLite and the server's for PostgreSQL, so that hosts whose
             clocks differ agree about a heartbeat's age.
+        signer
+            Signs the entries of the audit log; without one they are not signed.
 
         Raises
         ------
@@ -56,7 +75,7 @@ class Catalog:
         StoreError
             The database cannot be reached, is none, or was migrated by a newer opskit.
         """
-        return cls(url, clock=clock)
+        return cls(url, clock=clock, signer=signer)
 
     @property
     def url(self) -> str:
@@ -74,6 +93,7 @@ class Catalog:
         cluster: str,
         parameters: Mapping[str, str],
         actor: str,
+        jupyter_user: str | None = None,
         id: str | None = None,  # noqa: A002  the model's own name
     ) -> Operation:
         """Write the row of an operation that this process begins now.
@@ -95,6 +115,8 @@ class Catalog:
                 "pid": pid,
                 "process": process_identity(pid),
                 "actor": _clean(actor),
+                "jupyter_user": jupyter_user and _clean(jupyter_user),
+                "is_entered": False,
                 "parameters": dict(parameters),
                 "started_at": now,
                 "heartbeat_at": now,
@@ -148,12 +170,16 @@ class Catalog:
         result: Mapping[str, object] | None = None,
         error: Mapping[str, str] | None = None,
     ) -> None:
-        """Write how a running operation ended; an end that is written already stays as it is."""
+        """Write how a running operation ended, and enter it in the audit log; an end that is written stays as it is.
+
+        When the key that signs cannot be used, the end is written, and entered by whoever next can.
+        """
         if status not in _STATUSES_WRITTEN or status is OperationStatus.RUNNING:
             raise ValueError(f"an operation cannot end as {status!r}")
         with self._writing() as connection:
             now = self._now(connection)
             values: dict[str, Any] = {"status": str(status), "heartbeat_at": now, "ended_at": now}
+            values["is_entered"] = False  # nor is what one came to that was taken for dead
             values["result"] = None if result is None else dict(result)
             values["error"] = None if error is None else dict(error)
             if backup is not None:
@@ -163,6 +189,7 @@ class Catalog:
                 .where(operations.c.id == id, operations.c.status == OperationStatus.RUNNING)
                 .values(values)
             )
+        self._enter_ended()
 
     def request_cancel(self, id: str) -> None:  # noqa: A002
         """Ask a running operation for its end; one that has ended is left alone.
@@ -216,14 +243,56 @@ class Catalog:
             query = query.where(operations.c.kind == str(kind))
         return self._read(query)
 
+    def enter(self, event: AuditEvent) -> AuditEntry:
+        """Append an entry to the audit log, after those of the operations that ended and are not entered yet.
+
+        Raises
+        ------
+        InputError
+            The key that signs cannot be used; nothing was written.
+        """
+        with self._writing() as connection:
+            _audit.lock(connection)
+            now = self._now(connection)
+            _audit.enter_ended(connection, now, self._signer)
+            return _audit.append(connection, now, event, self._signer)
+
+    def audit_head(self) -> Head:
+        """The last entry of the audit log."""
+        with self._reading() as connection:
+            return _audit.read_head(connection)
+
+    def audit_entries(self) -> list[StoredEntry]:
+        """The audit log as it is stored, to be verified or shown."""
+        with self._reading() as connection:
+            return _audit.read_entries(connection)
+
+    def not_entered(self) -> list[str]:
+        """The ids of the operations that have ended, or certainly died, and are not in the audit log yet."""
+        with self._reading() as connection:
+            return [row.id for row in _audit.ended_operations(connection, self._now(connection))]
+
+    def _enter_ended(self) -> None:
+        try:
+            with self._writing() as connection:
+                _audit.lock(connection)
+                _audit.enter_ended(connection, self._now(connection), self._signer)
+        except InputError as error:
+            _log.warning("operations that ended are not entered in the audit log yet: %s", error)
+
     def _read(self, query: Select[Any]) -> list[Operation]:
-        reader = self._engine.execution_options(only_reads=True)
-        with failures(self._engine), reader.connect() as connection:
+        with self._reading() as connection:
             rows = connection.execute(query).all()
             now = self._now(
                 connection
             )  # after the rows: a heartbeat in between must not look like the future
         return [_operation(row, now) for row in rows]
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        reader = self._engine.execution_options(only_reads=True)
+        with failures(self._engine), reader.connect() as connection:
+            yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
@@ -254,7 +323,7 @@ def _operation(row: Row[Any], now: datetime) -> Operation:
         or process_is_gone(values["pid"], process)
     ):
         status = OperationStatus.DIED
-    del values["number"]
+    del values["number"], values["is_entered"]
     kind = OperationKind(values.pop("kind"))
     return Operation(**values, kind=kind, status=status, progress=progress)
 

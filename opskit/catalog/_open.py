@@ -63,20 +63,28 @@ def shown(url: URL) -> str:
 @contextmanager
 def failures(engine: Engine) -> Iterator[None]:
     """Turn what SQLAlchemy raises into `StoreError`, without the statement, its values or a password."""
+    with failures_of(engine.url):
+        yield
+
+
+@contextmanager
+def failures_of(url: URL | str) -> Iterator[None]:
+    """As `failures`, for the catalog at `url`."""
+    url = make_url(url)
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error) as error:
         cause = str(error.orig) if isinstance(error, DBAPIError) else str(error)
         raise StoreError(
-            f"the catalog {shown(engine.url)!r} failed: {_without_secrets(cause, engine.url)}",
+            f"the catalog {shown(url)!r} failed: {_without_secrets(cause, url)}",
             ErrorKind.CATALOG_FAILED,
-            _hint(engine),
+            _hint(url),
             permanent=not isinstance(error, (OperationalError, sqlite3.OperationalError)),
         ) from None
 
 
-def _hint(engine: Engine) -> str:
-    if engine.dialect.name == "sqlite":
+def _hint(url: URL) -> str:
+    if url.get_backend_name() == "sqlite":
         return "See that the file and its folder can be written and the disk has room; the backups do not depend on it."
     return "See that the server runs and lets this account in; passwords live in ~/.pgpass or the service file."
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -21,7 +22,7 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-HEAD = "0001"
+HEAD = "0002"
 VERSION_TABLE = "opskit_catalog_version"
 
 metadata = MetaData()
@@ -62,6 +63,7 @@ operations = Table(
     Column("pid", BigInteger, nullable=False),
     Column("process", Text, nullable=False),
     Column("actor", Text, nullable=False),
+    Column("jupyter_user", Text),
     Column("parameters", JSON, nullable=False),
     Column("backup", Text),
     Column("started_at", UtcTime, nullable=False),
@@ -73,5 +75,16 @@ operations = Table(
     Column("cancel_requested_at", UtcTime),
     Column("result", JSON(none_as_null=True)),
     Column("error", JSON(none_as_null=True)),
+    # whether its end stands in the audit log
+    Column("is_entered", Boolean, nullable=False),
     Index("opskit_operations_by_cluster", "cluster", "number"),
+)
+
+# Triggers refuse to change or remove a row. The text is the entry, to the byte: what is signed and digested.
+audit = Table(
+    "opskit_audit",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False),
+    Column("entry", Text, nullable=False),
 )

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from opskit.config import Settings
+from opskit.config import Settings, jupyter_user
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import OperationKind
 from opskit.operations.check import Finding, check_cluster
@@ -43,10 +43,10 @@ class OpenedCluster:
 
     @cached_property
     def catalog(self) -> "Catalog":
-        """Where operations are recorded."""
-        from opskit.catalog import Catalog  # SQLAlchemy takes its time to load
+        """Where operations are recorded, and entered in the audit log."""
+        from opskit.evidence.log import open_catalog  # SQLAlchemy takes its time to load
 
-        return Catalog.open(self.settings.catalog_url)
+        return open_catalog(self.settings)
 
     def facts(self) -> ClusterFacts:
         """What the running server tells of itself.
@@ -102,6 +102,7 @@ class OpenedCluster:
             cluster=self.name,
             parameters=parameters,
             actor=_actor(),
+            jupyter_user=jupyter_user(),
             id=operation,
             monitor=monitor,
         ) as recorder:

@@ -48,6 +48,7 @@ class Operation:
     host: str
     pid: int
     actor: str
+    jupyter_user: str | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     backup: str | None = None
     started_at: datetime

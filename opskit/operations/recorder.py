@@ -62,6 +62,7 @@ def recorded(
     cluster: str,
     parameters: Mapping[str, str],
     actor: str,
+    jupyter_user: str | None = None,
     id: str | None = None,  # noqa: A002  the model's own name
     monitor: Monitor | None = None,
     watch: Callable[[Progress], None] | None = None,
@@ -92,7 +93,14 @@ def recorded(
     opened: Catalog | None = None
     try:
         opened = catalog()
-        row = opened.start(kind=kind, cluster=cluster, parameters=parameters, actor=actor, id=id)
+        row = opened.start(
+            kind=kind,
+            cluster=cluster,
+            parameters=parameters,
+            actor=actor,
+            jupyter_user=jupyter_user,
+            id=id,
+        )
     except StoreError as failure:
         if id is not None:
             raise
