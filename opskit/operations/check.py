@@ -121,10 +121,11 @@ def _repository(cluster: ClusterSettings, repository: Repository) -> Iterator[Fi
     except OpskitError as error:
         yield _failed("repository", error)
         return
+    count = f"{len(survey.backups)} backup{'s'[: len(survey.backups) != 1]}"
     yield Finding(
         name="repository",
         passed=True,
-        message=f"{repository.url} is writable and holds {len(survey.backups)} backups of {cluster.name!r}",
+        message=f"{repository.url} is writable and holds {count} of {cluster.name!r}",
     )
     for name, damage in survey.damaged.items():
         yield _failed(f"record {name}", damage)

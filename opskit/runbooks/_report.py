@@ -1,13 +1,15 @@
 """The report of a run: judged, settled, and filed as notebook, HTML and record. Repeatable, should it be cut off."""
 
 import platform
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from opskit.errors import OpskitError
 from opskit.evidence import make_statement
+from opskit.reports.index import update_index
 from opskit.reports.page import render_page
-from opskit.runbooks._evidence import backup_subjects
+from opskit.runbooks._evidence import backup_subjects, told_backups
 from opskit.runbooks._filing import WORK, Desk, sha256_of, write_durably
 from opskit.runbooks._outcome import Interruption, judge, settle
 from opskit.runbooks._record import FORMAT, timestamp
@@ -45,6 +47,8 @@ def file_report(
             desk.record, make_statement(_subjects(desk, notebook), notebook.metadata.opskit)
         )
     desk.clear()
+    with suppress(Exception):  # a page about reports must not take one away; the next run makes it
+        update_index(desk.directory.parents[2])
     return {
         **notebook.metadata.opskit,
         "notebook": str(desk.notebook),
@@ -98,6 +102,7 @@ def _settled(desk: Desk, interruption: Interruption | None, ended_at: datetime |
         "python_version": platform.python_version(),
         "steps": [step.as_dict() for step in verdict.steps],
         "checks": [check.as_dict() for check in verdict.checks],
+        "backups": told_backups(notebook),
     }
     if "papermill" in notebook.metadata:
         notebook.metadata.papermill.update(
