@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from opskit.demo import DemoResult
     from opskit.operations.check import Finding
     from opskit.operations.restore import RestorePlan
+    from opskit.reports.report import Report
 
 BACKUP_KEYS = (
     "name",
@@ -167,6 +169,42 @@ def backup_facts(backup: BaseBackup) -> dict[str, str]:
             f"{tablespace.name!r} at {tablespace.location!r}, {format_bytes(tablespace.tablespace_bytes)}"
         )
     return {key: value for key, value in facts.items() if value}
+
+
+def report_record(report: "Report", directory: Path) -> dict[str, Any]:
+    """A run as the columns of `Cluster.reports` name it."""
+    from opskit.reports.tables import report_rows
+
+    [row] = report_rows([report], directory)
+    seconds = report.duration and report.duration.total_seconds()
+    return {
+        ("duration_seconds" if key == "duration" else key): seconds if key == "duration" else value
+        for key, value in row.items()
+    }
+
+
+def print_reports(reports: Sequence["Report"], with_cluster: bool) -> None:
+    """Runs as a table."""
+    if not reports:
+        typer.echo("no reports", err=True)
+        return
+    headings = ["Started (UTC)", "Runbook", "Outcome", "Took", "Files", "By", "Reason"]
+    cells = [
+        [
+            format_time(report.started_at).removesuffix(" UTC"),
+            report.runbook,
+            report.outcome,
+            "" if report.duration is None else format_duration(report.duration),
+            str(report.files or ""),
+            report.actor,
+            report.reason,
+        ]
+        for report in reports
+    ]
+    if with_cluster:
+        headings.insert(0, "Cluster")
+        cells = [[report.cluster, *line] for report, line in zip(reports, cells, strict=True)]
+    print_table(headings, cells, optional=("By", "Took", "Files"))
 
 
 def print_findings(findings: Iterable["Finding"]) -> None:

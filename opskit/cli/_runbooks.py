@@ -62,6 +62,47 @@ def run(
     raise typer.Exit(result.exit_code)
 
 
+@runbook.command()
+def index(context: typer.Context) -> None:
+    """Make the page on all reports anew, and print where it is; exit code 1 if files are not as recorded.
+
+    Every run updates it. This reads every report again, and files the runs of this host that were lost.
+    """
+    from opskit.reports.report import Files
+    from opskit.runbooks import make_index
+
+    page, found = make_index(context.obj.settings().reports_directory)
+    typer.echo(page)
+    changed = [report for report in found if report.files is Files.CHANGED]
+    for report in changed:
+        typer.echo(f"{report.name}: {report.changed}", err=True)
+    if changed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def reports(
+    context: typer.Context,
+    cluster: Annotated[
+        str | None,
+        typer.Argument(metavar="[CLUSTER]", help="By default all clusters.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List the runs of runbooks, newest first, with those that go on or were lost."""
+    from opskit.reports.index import read_reports
+
+    settings = context.obj.settings()
+    if cluster is not None:
+        settings.cluster(cluster)
+    directory = settings.reports_directory
+    found = read_reports(directory, cluster or "*")
+    if json:
+        output.print_json([output.report_record(report, directory) for report in found])
+    else:
+        output.print_reports(found, with_cluster=cluster is None)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
     """Open JupyterLab on the notebooks.

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from opskit.cluster._reports import Reports
 from opskit.cluster._restores import Restores
 from opskit.cluster._wal import Wal
 from opskit.config import load_settings
@@ -36,8 +37,8 @@ def clusters(config: Path | str | None = None) -> list[str]:
     return sorted(load_settings(Path(config) if config else None).clusters)
 
 
-class Cluster(Restores, Wal):
-    """One configured cluster, its backups and its WAL archive.
+class Cluster(Restores, Wal, Reports):
+    """One configured cluster, its backups, its WAL archive, and the reports on it.
 
     `create_backup`, `download` and `restore` work in this process and return when they are done; `start_backup`,
     `start_download` and `start_restore` do the same in a process of their own and return at once. Both are recorded

@@ -1,6 +1,7 @@
-"""Backups and operations as DataFrames. The columns, their order and their types are promised, also when empty."""
+"""Backups, operations, reports as DataFrames. The columns, their order and types are promised, also when empty."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -8,8 +9,10 @@ import pandas as pd
 from opskit.model.backup import BackupKind, BaseBackup, Trigger
 from opskit.model.operation import Operation, OperationStatus, shown_status
 from opskit.operations.wal_gaps import TimelineWal
+from opskit.reports.report import Report
 
 _TEXT, _BYTES, _NUMBER, _TIME = "string", "Int64", "Int64", "datetime64[us, UTC]"
+_DURATION = "timedelta64[us]"
 
 _BACKUPS = {
     "name": _TEXT,
@@ -48,6 +51,25 @@ _WAL = {
     "end_lsn": _TEXT,
     "segments": _NUMBER,
     "stored_bytes": _BYTES,
+}
+
+_REPORTS = {
+    "started_at": _TIME,
+    "cluster": _TEXT,
+    "runbook": _TEXT,
+    "outcome": _TEXT,
+    "reason": _TEXT,
+    "duration": _DURATION,
+    "actor": _TEXT,
+    "host": _TEXT,
+    "checks_passed": _NUMBER,
+    "checks_failed": _NUMBER,
+    "checks_not_run": _NUMBER,
+    "files": _TEXT,
+    "signed": "boolean",
+    "notebook": _TEXT,
+    "html": _TEXT,
+    "record": _TEXT,
 }
 
 
@@ -141,6 +163,46 @@ def wal_table(timelines: Iterable[TimelineWal]) -> pd.DataFrame:
                 }
             )
     return _table(rows, _WAL)
+
+
+def report_rows(reports: Iterable[Report], directory: Path) -> list[dict[str, Any]]:
+    """Runs as plain values by column, in the given order; paths are below `directory`, the reports' own."""
+    rows = []
+    for report in reports:
+        paths = {s: str(directory / f"{report.name}{s}") for s in report.suffixes}
+        changed = f": {report.changed}" if report.changed else ""
+        rows.append(
+            {column: getattr(report, column, None) for column in _REPORTS}
+            | dict(
+                zip(
+                    ("checks_passed", "checks_failed", "checks_not_run"), report.checks, strict=True
+                )
+            )
+            | {"files": None if report.files is None else f"{report.files}{changed}"}
+            | {"notebook": paths.get(".ipynb"), "html": paths.get(".html")}
+            | {"record": paths.get(".json")}
+        )
+    return rows
+
+
+def reports_table(reports: Iterable[Report], directory: Path) -> pd.DataFrame:
+    """Runs of runbooks as a table, in the given order.
+
+    Parameters
+    ----------
+    directory
+        Where the reports are.
+
+    Returns
+    -------
+    DataFrame
+        One row a run: started_at (UTC), cluster, runbook, outcome (``passed``, ``failed``, ``aborted``, ``died``,
+        ``running``, ``unknown``), reason, duration, actor, host, checks_passed, checks_failed, checks_not_run, files
+        (``as recorded``, ``changed: …`` with what differs from the record, ``no record``; missing while it runs),
+        signed (whether the record carries a signature, of whatever worth), and the paths notebook, html, record,
+        missing where there is no such file. The index counts rows.
+    """
+    return _table(report_rows(reports, directory), _REPORTS)
 
 
 def _table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:

@@ -5,6 +5,7 @@ The nouns: a *runbook* is a master notebook with parameters, never run in place;
 HTML beside it.
 """
 
+from opskit.runbooks._index import make_index
 from opskit.runbooks._masters import Runbook, find_runbook, list_runbooks
 from opskit.runbooks._parameters import Parameter
 from opskit.runbooks._record import Check, CheckResult, Outcome, Step
@@ -23,6 +24,7 @@ __all__ = [
     "Step",
     "find_runbook",
     "list_runbooks",
+    "make_index",
     "run_runbook",
     "runbook",
 ]

@@ -41,7 +41,7 @@ def run_of(number: int = 0, **changed: Any) -> dict[str, Any]:
 def write_report(reports: Path, run: dict[str, Any], *, recorded: bool = True) -> Path:
     """File a report as `opskit.runbooks` does; the path of its notebook."""
     started = datetime.fromisoformat(run["started_at"])
-    place = reports / run["cluster"] / f"{started:%Y}" / f"{started:%m}"
+    place = reports / str(run["cluster"]) / f"{started:%Y}" / f"{started:%m}"
     place.mkdir(parents=True, exist_ok=True)
     stem = f"{started:%Y%m%dT%H%M%SZ}-{run['runbook']}"
     contents = {
