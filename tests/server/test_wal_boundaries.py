@@ -1,0 +1,161 @@
+"""Where segments begin and end: a backup that stops exactly there, and segments that are small or large."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from opskit.cluster import Cluster
+from opskit.config import Settings
+from opskit.model.backup import BaseBackup
+from opskit.model.operation import Progress
+from opskit.model.wal import WalSegment
+from opskit.operations.wal_status import wal_status
+from opskit.postgres.server import LocalServer
+from tests.servers import ServerFactory
+from tests.support.standby import replayed, standby_of
+from tests.support.streams import KEPT, caught_up, streaming
+
+SEGMENT = 1 << 20
+BACKUP_END = 40  # the record that ends a backup, as it lies in the log
+PAGE = 8192
+EVENTS = "CREATE TABLE events (n serial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())"
+HAPPEN = "INSERT INTO events DEFAULT VALUES"
+
+
+@pytest.fixture
+def main(settings: Callable[..., Settings]) -> Iterator[Callable[[LocalServer], Cluster]]:
+    """Makes the configured cluster ``main`` as seen from one of its servers; one repository for all."""
+    made: list[Cluster] = []
+
+    def make(server: LocalServer) -> Cluster:
+        made.append(Cluster("main", settings(server)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.catalog.close()
+
+
+class Filler:
+    """A monitor that, in the middle of a backup, fills the log so that the backup's end fills its segment."""
+
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
+        self._filled = False
+
+    def report(self, progress: Progress) -> None:
+        """See `Monitor`."""
+        if progress.phase == "copying" and not self._filled:
+            self._filled = True
+            fill_segment(self._server, BACKUP_END)
+
+    def check(self) -> None:
+        """See `Monitor`."""
+
+
+def written(server: LocalServer) -> int:
+    """Where the next record of the server's log goes."""
+    return int(server.query("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn").rows[0][0])
+
+
+def emit(server: LocalServer, size: int) -> int:
+    """Write a message of that size; by how much the log has grown."""
+    before = written(server)
+    server.query(f"SELECT pg_logical_emit_message(false, 'test', repeat('x', {size}))")
+    return written(server) - before
+
+
+def fill_segment(server: LocalServer, left: int) -> None:
+    """Write until just `left` bytes of the log's segment are free."""
+    while (room := SEGMENT - written(server) % SEGMENT) > PAGE:
+        emit(server, max(room - PAGE - 4000, 300))
+    overhead = emit(server, 400) - 400
+    emit(server, SEGMENT - written(server) % SEGMENT - left - overhead)
+    assert SEGMENT - written(server) % SEGMENT == left
+
+
+def assert_goes_on(main: Cluster, backup: BaseBackup, scratch: Path, rows: int) -> None:
+    """The backup restores by itself, with half of the events, and by the archive with all of them."""
+    assert backup.stop_lsn % SEGMENT == 0
+    size, stop = backup.wal_segment_bytes, backup.stop_lsn
+    last = WalSegment.ending_at(stop, backup.timeline, size)
+    assert last.end == stop
+    copy = main.restore(scratch / "alone", backup=backup.name)
+    assert (copy.directory / "snapshot/data/pg_wal" / last.name).stat().st_size == size
+    assert copy.verify().exit_code == 0
+    with copy.started() as running:
+        assert count(running.server) == rows // 2
+    with main.restore(scratch / "latest", backup=backup.name, latest=True).started() as running:
+        assert count(running.server) == rows
+    [interval, *_] = main.recoverable().to_dict("records")
+    assert (interval["backup"], interval["ends_because"]) == (backup.name, "the archive ends here")
+    status = wal_status(main.configuration, main.repository)
+    assert status.passed, status.findings
+
+
+def count(server: LocalServer) -> int:
+    """How many events the server has."""
+    return int(server.query("SELECT count(*) FROM events").rows[0][0])
+
+
+def test_a_backup_may_end_where_its_segment_does(
+    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+) -> None:
+    """Its end belongs to the segment before, which it brings; the archive goes on in the next one."""
+    source = server(KEPT, wal_segment_megabytes=1)
+    source.query(EVENTS)
+    cluster = main(source)
+    with streaming(source, cluster.repository):
+        source.query(HAPPEN)
+        for _ in range(3):  # the server may write something of its own in between
+            backup = cluster.create_backup(monitor=Filler(source))
+            if backup.stop_lsn % SEGMENT == 0:
+                break
+        source.query(HAPPEN)
+        caught_up(source, lambda: cluster.repository.known_wal("main"))
+        assert_goes_on(cluster, backup, scratch, 2)
+
+
+def test_a_standby_s_backup_may_end_where_its_segment_does(
+    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+) -> None:
+    """The primary switched to a new segment and wrote nothing since: the standby's log ends at the switch."""
+    primary = server(KEPT, wal_segment_megabytes=1)
+    primary.query(EVENTS)
+    standby = standby_of(server, primary)
+    source, replica = main(primary), main(standby)
+    with streaming(primary, source.repository):
+        primary.query("CHECKPOINT")
+        primary.query(HAPPEN)
+        primary.query("SELECT pg_switch_wal()")
+        replayed(standby, primary)
+        backup = replica.create_backup()
+        primary.query(HAPPEN)
+        caught_up(primary, lambda: source.repository.known_wal("main"))
+        assert_goes_on(source, backup, scratch, 2)
+
+
+@pytest.mark.parametrize("programs", [18], indirect=True)
+def test_segments_of_64_megabytes_lead_to_a_point_in_time(
+    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+) -> None:
+    """The beginning of one is in the archive within a moment, and a restore ends in it."""
+    source = server(KEPT, wal_segment_megabytes=64)
+    source.query(EVENTS)
+    cluster = main(source)
+    with streaming(source, cluster.repository):
+        cluster.create_backup()
+        source.query(HAPPEN)
+        [[first]] = source.query("SELECT clock_timestamp()").rows
+        source.query("SELECT pg_switch_wal()")
+        source.query(HAPPEN)
+        [[second]] = source.query("SELECT clock_timestamp()").rows
+        source.query(HAPPEN)
+        caught_up(source, lambda: cluster.repository.known_wal("main"))
+    archive = cluster.repository.known_wal("main")
+    assert len(archive.segments(1)) >= 2
+    assert len(archive.partials(1)) == 1
+    for at, rows in ((first, 1), (second, 2)):
+        with cluster.restore(scratch / f"at{rows}", at=at).started() as running:
+            assert count(running.server) == rows
