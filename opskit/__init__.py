@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from opskit.cluster import Cluster as Cluster
     from opskit.cluster import cluster as cluster
     from opskit.cluster import clusters as clusters
+    from opskit.cluster import verify_audit as verify_audit
     from opskit.errors import Cancelled as Cancelled
     from opskit.errors import ConflictError as ConflictError
     from opskit.errors import ErrorKind as ErrorKind
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from opskit.runbooks import runbook as runbook
 
 _PLACES = {
-    "opskit.cluster": ("Cluster", "cluster", "clusters"),
+    "opskit.cluster": ("Cluster", "cluster", "clusters", "verify_audit"),
     "opskit.errors": (
         "Cancelled",
         "ConflictError",

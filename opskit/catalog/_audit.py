@@ -22,8 +22,10 @@ from opskit.model.audit import (
     AuditEvent,
     AuditKind,
     Head,
+    ReportReference,
     Signer,
     StoredEntry,
+    canonical,
 )
 from opskit.model.operation import OperationStatus
 from opskit.model.secrets import Scrubber
@@ -75,6 +77,13 @@ def append(
         insert(audit).values(number=stored.number, sha256=stored.sha256, entry=stored.text)
     )
     return entry
+
+
+def is_entered(connection: Connection, report: ReportReference) -> bool:
+    """Whether there is an entry for that report."""
+    told = f'"path":{canonical(report.path).decode()}'
+    found = select(audit.c.number).where(audit.c.entry.contains(told, autoescape=True)).limit(1)
+    return connection.execute(found).first() is not None
 
 
 def enter_ended(connection: Connection, now: datetime, signer: Signer | None) -> None:

@@ -22,7 +22,7 @@ from opskit.catalog._identity import process_identity, process_is_gone
 from opskit.catalog._open import failures, open_engine, shown
 from opskit.catalog._tables import operations
 from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError
-from opskit.model.audit import AuditEntry, AuditEvent, Head, Signer, StoredEntry
+from opskit.model.audit import AuditEvent, Head, Signer, StoredEntry
 from opskit.model.operation import Operation, OperationKind, OperationStatus, Progress
 
 HEARTBEAT_LIMIT = timedelta(seconds=60)
@@ -243,8 +243,10 @@ class Catalog:
             query = query.where(operations.c.kind == str(kind))
         return self._read(query)
 
-    def enter(self, event: AuditEvent) -> AuditEntry:
+    def enter(self, event: AuditEvent) -> None:
         """Append an entry to the audit log, after those of the operations that ended and are not entered yet.
+
+        A report that is entered already is not entered again.
 
         Raises
         ------
@@ -255,7 +257,8 @@ class Catalog:
             _audit.lock(connection)
             now = self._now(connection)
             _audit.enter_ended(connection, now, self._signer)
-            return _audit.append(connection, now, event, self._signer)
+            if event.report is None or not _audit.is_entered(connection, event.report):
+                _audit.append(connection, now, event, self._signer)
 
     def audit_head(self) -> Head:
         """The last entry of the audit log."""

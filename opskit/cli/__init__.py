@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> int:
-    from opskit.cli import _commands, _copies, _runbooks, _wal  # noqa: F401  they enter their commands
+    from opskit.cli import _audit, _commands, _copies, _runbooks, _wal  # noqa: F401  for their commands
     from opskit.cli._app import app
     from opskit.cli._run import run
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from opskit.cluster._audit import Audit, verify_audit
 from opskit.cluster._reports import Reports
 from opskit.cluster._restores import Restores
 from opskit.cluster._wal import Wal
@@ -37,8 +38,8 @@ def clusters(config: Path | str | None = None) -> list[str]:
     return sorted(load_settings(Path(config) if config else None).clusters)
 
 
-class Cluster(Restores, Wal, Reports):
-    """One configured cluster, its backups, its WAL archive, and the reports on it.
+class Cluster(Restores, Wal, Reports, Audit):
+    """One configured cluster, its backups, its WAL archive, and the reports and the audit log on it.
 
     `create_backup`, `download` and `restore` work in this process and return when they are done; `start_backup`,
     `start_download` and `start_restore` do the same in a process of their own and return at once. Both are recorded
@@ -52,5 +53,7 @@ class _CallableModule(ModuleType):
     def __call__(self, name: str, config: Path | str | None = None) -> Cluster:
         return cluster(name, config)
 
+
+__all__ = ["Cluster", "cluster", "clusters", "verify_audit"]
 
 sys.modules[__name__].__class__ = _CallableModule

@@ -73,7 +73,8 @@ def check_timestamp(stamp: bytes, content: bytes, roots: Sequence[Path] = ()) ->
         try:
             builder.build().verify(decoded, _sha256(content))
         except VerificationError as error:
-            raise ValueError(f"its signature does not hold: {str(error).rstrip('.')}") from None
+            why = str(error).partition(": ErrorStack")[0].rstrip(".")
+            raise ValueError(f"its signature does not hold: {why}") from None
     at: datetime = decoded.tst_info.gen_time
     return at.astimezone(UTC)
 

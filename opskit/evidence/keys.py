@@ -149,9 +149,9 @@ class KeyRing:
         return cls(_public_key(path) for path in paths)
 
     @property
-    def keyids(self) -> tuple[str, ...]:
-        """The keys' names: digests of what they are."""
-        return tuple(self._keys)
+    def keys(self) -> tuple[SSlibKey, ...]:
+        """The keys, each once."""
+        return tuple(self._keys.values())
 
     def check(self, payload: bytes, payload_type: str, signature: Signature) -> SignatureState:
         """What one signature of an envelope is worth."""

@@ -66,6 +66,6 @@ class _LateKey:
         self._path = path
 
     def sign(self, payload: bytes, payload_type: str) -> Signature:
-        from opskit.evidence._keys import KeyFile
+        from opskit.evidence.keys import KeyFile
 
         return KeyFile(self._path).sign(payload, payload_type)

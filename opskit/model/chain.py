@@ -67,10 +67,17 @@ class ChainVerdict:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class FoundEntry:
+    """An entry as it was found, what it says if it can be read, and the digest that its text really has."""
+
     stored: StoredEntry
     entry: AuditEntry | None
     sha256: str
+
+    @classmethod
+    def of(cls, stored: StoredEntry) -> "FoundEntry":
+        """The entry, read and digested."""
+        return cls(stored, stored.read(), digest(stored.text))
 
     @property
     def number(self) -> int:
@@ -87,7 +94,7 @@ class _Break:
 
 
 def verify_chain(
-    stored: Sequence[StoredEntry],
+    found: Sequence[FoundEntry],
     *,
     check: CheckSignature | None = None,
     witnesses: Iterable[Witness] = (),
@@ -96,14 +103,13 @@ def verify_chain(
 
     Parameters
     ----------
-    stored
+    found
         All entries, in the order in which they were found.
     check
         What a signature over a payload is worth; `None` when no public key is known.
     witnesses
         Heads that reports keep.
     """
-    found = [_Found(one, one.read(), digest(one.text)) for one in stored]
     chain = _Chain(found)
     chain.look_at_numbers()
     chain.look_at_contents()
@@ -116,9 +122,9 @@ def verify_chain(
 class _Chain:
     """The entries by number, and the breaks that were found so far."""
 
-    def __init__(self, found: Sequence[_Found]) -> None:
+    def __init__(self, found: Sequence[FoundEntry]) -> None:
         self.found = found
-        self.by_number: dict[int, list[_Found]] = {}
+        self.by_number: dict[int, list[FoundEntry]] = {}
         for one in found:
             self.by_number.setdefault(one.number, []).append(one)
         self.last = max(self.by_number, default=0)

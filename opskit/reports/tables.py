@@ -1,11 +1,13 @@
 """Backups, operations, reports as DataFrames. The columns, their order and types are promised, also when empty."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from opskit.model.audit import StoredEntry
 from opskit.model.backup import BackupKind, BaseBackup, Trigger
 from opskit.model.operation import Operation, OperationStatus, shown_status
 from opskit.operations.wal_gaps import TimelineWal
@@ -42,6 +44,24 @@ _OPERATIONS = {
     "bytes_done": _BYTES,
     "bytes_expected": _BYTES,
     "error": _TEXT,
+}
+_AUDIT = {
+    "number": _NUMBER,
+    "at": _TIME,
+    "kind": _TEXT,
+    "what": _TEXT,
+    "outcome": _TEXT,
+    "actor": _TEXT,
+    "jupyter_user": _TEXT,
+    "host": _TEXT,
+    "started_at": _TIME,
+    "ended_at": _TIME,
+    "parameters": _TEXT,
+    "backup": _TEXT,
+    "operation": _TEXT,
+    "report": _TEXT,
+    "keyid": _TEXT,
+    "sha256": _TEXT,
 }
 _WAL = {
     "timeline": _NUMBER,
@@ -135,6 +155,37 @@ def operations_table(operations: Sequence[Operation]) -> pd.DataFrame:
         for operation in operations
     ]
     return _table(rows, _OPERATIONS)
+
+
+def audit_table(stored: Iterable[StoredEntry], cluster: str) -> pd.DataFrame:
+    """The entries of the audit log on a cluster as a table, newest first; what cannot be read as one is left out.
+
+    Returns
+    -------
+    DataFrame
+        One row an entry: number, at (when it was entered, UTC), kind (``operation``, ``report``), what, outcome, actor,
+        jupyter_user, host, started_at, ended_at (UTC), parameters (JSON), backup, operation, report (the path of its
+        record below the reports), keyid (who signed it, unless nobody did), sha256. The index counts rows.
+    """
+    rows = []
+    for one in stored:
+        entry = one.read()
+        if entry is None or entry.event.cluster != cluster:
+            continue
+        event = entry.event
+        own = {column: getattr(event, column, None) for column in _AUDIT}
+        rows.append(
+            own
+            | {
+                "number": entry.number,
+                "at": entry.at,
+                "parameters": json.dumps(dict(event.parameters), ensure_ascii=False),
+                "report": event.report and event.report.path,
+                "keyid": entry.signature and entry.signature.keyid,
+                "sha256": one.sha256,
+            }
+        )
+    return _table(rows[::-1], _AUDIT)
 
 
 def wal_table(timelines: Iterable[TimelineWal]) -> pd.DataFrame:

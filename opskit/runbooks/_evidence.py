@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from opskit.config import load_settings
-from opskit.errors import OpskitError
+from opskit.errors import OpskitError, unexpected
+from opskit.evidence.trail import Trail
 from opskit.model.backup import BaseBackup
 from opskit.reports.view import View, facts
 from opskit.repository.records import record_name, record_sha256
@@ -36,6 +37,15 @@ def told_backups(notebook: Any) -> list[dict[str, Any]]:
         for output in cell.get("outputs", [])
         if BACKUP in output.get("data", {})
     ]
+
+
+def open_trail(order: Mapping[str, Any]) -> Trail:
+    """The audit trail that the configuration of a run names; one that cannot be opened says so, and costs nothing."""
+    try:
+        return Trail(load_settings(Path(order["configuration"])))
+    except Exception as error:  # a report that is not filed would be worse than one outside the log
+        told = error if isinstance(error, OpskitError) else unexpected(error)
+        return Trail(None, f"the audit log cannot be used: {told}")
 
 
 def backup_subjects(order: Mapping[str, Any], notebook: Any) -> dict[str, str]:

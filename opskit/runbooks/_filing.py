@@ -6,6 +6,7 @@
         <time>-<runbook>.ipynb      the executed notebook: the evidence
         <time>-<runbook>.html       the same for people
         <time>-<runbook>.json       the record: digests of both, and how the run ended
+        <time>-<runbook>.tsr        a time stamp on the record, where an authority is configured
         .<time>-<runbook>.run/      a run that goes on, or was lost: order.json, work.ipynb, lock
 
 The hidden directory reserves the name, and is removed when the report is filed. Whoever runs holds its lock: one that
@@ -57,6 +58,11 @@ class Desk:
     def record(self) -> Path:
         """Where its record will be filed; once it is there, nothing of the report changes any more."""
         return self.directory / f"{self.stem}.json"
+
+    @property
+    def timestamp(self) -> Path:
+        """Where the time stamp on its record will be filed, if an authority gives one."""
+        return self.directory / f"{self.stem}.tsr"
 
     @property
     def name(self) -> str:

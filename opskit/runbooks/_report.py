@@ -7,9 +7,10 @@ from typing import Any
 
 from opskit.errors import OpskitError
 from opskit.evidence import make_statement
+from opskit.evidence.reports import MASTER
 from opskit.reports.index import update_index
 from opskit.reports.page import render_page
-from opskit.runbooks._evidence import backup_subjects, told_backups
+from opskit.runbooks._evidence import backup_subjects, open_trail, told_backups
 from opskit.runbooks._filing import WORK, Desk, sha256_of, write_durably
 from opskit.runbooks._outcome import Interruption, judge, settle
 from opskit.runbooks._record import FORMAT, timestamp
@@ -21,7 +22,7 @@ def file_report(
     """File what a run left at its desk, and clear the desk.
 
     The notebook is filed first, for it is the evidence; a page that cannot be rendered does not take it away. The
-    record comes last, because it names the digests of both.
+    record comes last, because it names the digests of both; then it is entered in the audit log.
 
     Parameters
     ----------
@@ -36,16 +37,22 @@ def file_report(
     """
     import nbformat
 
-    if desk.notebook.exists():  # cut off between notebook and page, in an earlier attempt
+    order = desk.order()
+    trail = open_trail(order)
+    if desk.notebook.exists():  # cut off between notebook and record, in an earlier attempt
         notebook = nbformat.read(desk.notebook, as_version=4)
     else:
-        notebook = _settled(desk, interruption, ended_at)
+        notebook = _settled(desk, order, interruption, ended_at)
+        notebook.metadata.opskit["audit"] = trail.before()
         write_durably(desk.notebook, (nbformat.writes(notebook) + "\n").encode())
     if not desk.record.exists():
         _render(desk, notebook)
-        write_durably(
-            desk.record, make_statement(_subjects(desk, notebook), notebook.metadata.opskit)
-        )
+        statement = make_statement(_subjects(desk, order, notebook), notebook.metadata.opskit)
+        record = trail.seal(statement)
+        if stamp := trail.stamp(record):
+            write_durably(desk.timestamp, stamp)
+        write_durably(desk.record, record)
+    trail.enter(desk.directory.parents[2], desk.record, write_durably)
     desk.clear()
     with suppress(Exception):  # a page about reports must not take one away; the next run makes it
         update_index(desk.directory.parents[2])
@@ -67,11 +74,10 @@ def _render(desk: Desk, notebook: Any) -> None:
     write_durably(desk.html, page.encode())
 
 
-def _subjects(desk: Desk, notebook: Any) -> dict[str, str]:
+def _subjects(desk: Desk, order: dict[str, Any], notebook: Any) -> dict[str, str]:
     """What the record vouches for: master, notebook, page, and the records of the backups that the run was about."""
-    order = desk.order()
     found = {
-        f"runbooks/{order['runbook']}.ipynb": order.get("master_sha256"),
+        f"{MASTER}{order['runbook']}.ipynb": order.get("master_sha256"),
         f"{desk.name}.ipynb": sha256_of(desk.notebook),
         f"{desk.name}.html": sha256_of(desk.html),
         **backup_subjects(order, notebook),
@@ -79,8 +85,12 @@ def _subjects(desk: Desk, notebook: Any) -> dict[str, str]:
     return {name: digest for name, digest in found.items() if digest}
 
 
-def _settled(desk: Desk, interruption: Interruption | None, ended_at: datetime | None) -> Any:
-    order = desk.order()
+def _settled(
+    desk: Desk,
+    order: dict[str, Any],
+    interruption: Interruption | None,
+    ended_at: datetime | None,
+) -> Any:
     notebook, ended_at = _executed(desk, order, ended_at)
     verdict = judge(notebook, interruption)
     settle(notebook, interruption)

@@ -120,7 +120,7 @@ def test_two_runs_in_one_second_have_two_reports(tmp_path: Path) -> None:
     file_report(desks[-1], None, NOW)
     names = ["20261122T140305Z-small", "20261122T140305Z-small-2", "20261122T140305Z-small-3"]
     assert [desk.stem for desk in desks] == names
-    filed = sorted(path.name for path in (reports / "main/2026/11").iterdir())
+    filed = sorted(path.name for path in (reports / "main/2026/11").glob("[!.]*"))
     assert filed == sorted(f"{name}.{kind}" for name in names for kind in ("html", "ipynb", "json"))
 
 

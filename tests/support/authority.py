@@ -1,0 +1,149 @@
+"""A time-stamp authority (RFC 3161) on loopback, with a root and a certificate of its own."""
+
+import hashlib
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from types import TracebackType
+
+from asn1crypto import cms, tsp
+from asn1crypto import x509 as asn1_x509
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from opskit.postgres.server import free_port
+
+
+class Authority:
+    """Answers ``POST`` inside ``with``. `behaviour` is ``stamps``, ``refuses``, ``lies`` or ``sleeps``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.behaviour = "stamps"
+        self.root = directory / "root.pem"
+        self._root_key, root = _certificate("Root", None, None)
+        self._key, self._leaf = _certificate("Stamps", self._root_key, root)
+        self.root.write_bytes(root.public_bytes(Encoding.PEM))
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}/stamp"
+        self._server = HTTPServer(("127.0.0.1", port), self._handler())
+
+    def __enter__(self) -> "Authority":
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def answer(self, request: bytes) -> bytes:
+        """What the authority says to a query."""
+        if self.behaviour == "refuses":
+            return bytes.fromhex("3005300302") + b"\x01\x02"  # a status of rejection, and no token
+        query = tsp.TimeStampReq.load(request)
+        imprint = query["message_imprint"]
+        if self.behaviour == "lies":
+            imprint["hashed_message"] = hashlib.sha256(b"something else").digest()
+        stamped = tsp.TSTInfo(
+            {
+                "version": "v1",
+                "policy": "1.2.3.4.1",
+                "message_imprint": imprint,
+                "serial_number": 1,
+                "gen_time": datetime.now(UTC).replace(microsecond=0),
+                "nonce": query["nonce"].native,
+            }
+        )
+        token = cms.ContentInfo({"content_type": "signed_data", "content": self._signed(stamped)})
+        granted = {"status": {"status": "granted"}, "time_stamp_token": token}
+        return tsp.TimeStampResp(granted).dump()  # type: ignore[no-any-return]
+
+    def _signed(self, stamped: tsp.TSTInfo) -> cms.SignedData:
+        leaf = asn1_x509.Certificate.load(self._leaf.public_bytes(Encoding.DER))
+        content = stamped.dump()
+        essential = tsp.SigningCertificateV2(
+            {"certs": [{"cert_hash": hashlib.sha256(leaf.dump()).digest()}]}
+        )
+        attributes = cms.CMSAttributes(
+            [
+                {"type": "content_type", "values": ["tst_info"]},
+                {"type": "message_digest", "values": [hashlib.sha256(content).digest()]},
+                {"type": "signing_certificate_v2", "values": [essential]},
+            ]
+        )
+        signature = self._key.sign(attributes.dump(), ec.ECDSA(hashes.SHA256()))
+        identifier = {"issuer": leaf.issuer, "serial_number": leaf.serial_number}
+        return cms.SignedData(
+            {
+                "version": "v3",
+                "digest_algorithms": [{"algorithm": "sha256"}],
+                "encap_content_info": {"content_type": "tst_info", "content": stamped},
+                "certificates": [leaf],
+                "signer_infos": [
+                    {
+                        "version": "v1",
+                        "sid": {"issuer_and_serial_number": identifier},
+                        "digest_algorithm": {"algorithm": "sha256"},
+                        "signed_attrs": attributes,
+                        "signature_algorithm": {"algorithm": "sha256_ecdsa"},
+                        "signature": signature,
+                    }
+                ],
+            }
+        )
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        authority = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = self.rfile.read(int(self.headers["Content-Length"]))
+                if authority.behaviour == "sleeps":
+                    time.sleep(1)
+                content = authority.answer(request)
+                if authority.behaviour == "sleeps":
+                    return  # whoever asked has gone
+                self.send_response(200)
+                self.send_header("Content-Type", "application/timestamp-reply")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+                """Say nothing."""
+
+        return Handler
+
+
+def _certificate(
+    name: str, issuer_key: ec.EllipticCurvePrivateKey | None, issuer: x509.Certificate | None
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    """A root, or with an issuer the certificate of an authority."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.subject if issuer else subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    if issuer_key is not None:
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
+        builder = builder.add_extension(usage, critical=True).add_extension(above, critical=False)
+    return key, builder.sign(issuer_key or key, hashes.SHA256())
