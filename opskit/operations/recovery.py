@@ -23,6 +23,7 @@ from opskit.model.target import (
 from opskit.model.timeline import Stretch, TimelineHistory, first_timeline
 from opskit.model.wal import WalSegment
 from opskit.operations.wal_path import LogReader, PathFinder, WalPath
+from opskit.operations.wal_search import find_target
 from opskit.postgres.programs import Programs, find_programs
 from opskit.repository import Repository
 from opskit.repository.wal import WalArchive
@@ -149,7 +150,7 @@ class RecoveryPlanner:
                 why="the newest backup from which the archive leads to its end without a gap",
                 last_record=reader.last_record(),
             )
-        found = _find(target, backup.stop_lsn, path, reader)
+        found = find_target(target, backup.stop_lsn, path, reader)
         if found is None:
             return self._to_the_last(target, backup, path, reader)
         index, stops_at = found
@@ -259,67 +260,6 @@ def own_history(archive: WalArchive, backup: BaseBackup) -> TimelineHistory:
         return archive.history(backup.timeline)
     except NotFoundError:
         return TimelineHistory(backup.timeline, (Stretch(backup.timeline, Lsn(0), None),))
-
-
-def _find(
-    target: RecoveryTarget, begins: Lsn, path: WalPath, reader: LogReader
-) -> tuple[int, Lsn] | None:
-    """The segment, by its index, and the record at which recovery ends; `None` when the path does not hold it.
-
-    What lies before `begins`, the backup's end, is in the copy already: recovery cannot stop there.
-    """
-    if isinstance(target.value, datetime):
-        return _find_time(target.value, target.inclusive, begins, path, reader)
-    if isinstance(target.value, Lsn):
-        return _find_lsn(target.value, path, reader)
-    for index in reversed(range(len(path.names))):
-        records = reader.records(index)
-        if target.kind is TargetKind.XID:
-            seen = [end.lsn for end in records.ends if end.xid == target.value]
-        else:
-            seen = [point.lsn for point in records.points if point.name == target.value]
-        if found := [lsn for lsn in seen if lsn >= begins]:
-            return index, found[0]
-    return None
-
-
-def _find_lsn(lsn: Lsn, path: WalPath, reader: LogReader) -> tuple[int, Lsn] | None:
-    """The segment that holds the first record from `lsn` on."""
-    if path.end is None or lsn >= path.end:
-        return None
-    for index, segment in enumerate(path.names):
-        if segment.end > lsn:
-            last = reader.records(index, every_record=True).last_record
-            if last is not None and last >= lsn:
-                return index, lsn
-    return None
-
-
-def _find_time(
-    time: datetime, inclusive: bool, begins: Lsn, path: WalPath, reader: LogReader
-) -> tuple[int, Lsn] | None:
-    """The first segment with a transaction's end behind `time`, by bisection, as times rise with the log."""
-
-    def behind(index: int) -> Lsn | None:
-        for end in reader.records(index).ends:
-            if end.lsn >= begins and (end.at > time or (not inclusive and end.at == time)):
-                return end.lsn
-        return None
-
-    low, high = 0, len(path.names)
-    while low < high:
-        middle = probe = (low + high) // 2
-        while probe < high and not reader.records(probe).ends:
-            probe += 1
-        if probe == high or behind(probe) is not None:
-            high = middle
-        else:
-            low = probe + 1
-    for index in range(low, len(path.names)):
-        lsn = behind(index)
-        if lsn is not None:
-            return index, lsn
-    return None
 
 
 def _at_the_end(target: RecoveryTarget, backup: BaseBackup, path: WalPath) -> RecoveryPlan | None:

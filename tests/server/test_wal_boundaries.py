@@ -159,3 +159,34 @@ def test_segments_of_64_megabytes_lead_to_a_point_in_time(
     for at, rows in ((first, 1), (second, 2)):
         with cluster.restore(scratch / f"at{rows}", at=at).started() as running:
             assert count(running.server) == rows
+
+
+@pytest.mark.parametrize("programs", [18], indirect=True)
+def test_what_happened_before_a_backup_s_end_is_reached_from_an_earlier_one(
+    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+) -> None:
+    """Although it lies in the segment in which the newest backup ends; of two restore points the first counts."""
+    source = server(KEPT)
+    source.query(EVENTS)
+    cluster = main(source)
+    with streaming(source, cluster.repository):
+        first = cluster.create_backup()
+        [[_, xid]] = source.query(f"{HAPPEN} RETURNING n, txid_current()").rows
+        source.query("SELECT pg_create_restore_point('once')")
+        second = cluster.create_backup()
+        for _ in range(2):
+            source.query(HAPPEN)
+            source.query("SELECT pg_create_restore_point('twice')")
+        source.query("SELECT pg_switch_wal()")
+        source.query(HAPPEN)
+        source.query("SELECT pg_create_restore_point('twice')")
+        source.query(HAPPEN)
+        caught_up(source, lambda: cluster.repository.known_wal("main"))
+    by_xid = cluster.restore(scratch / "xid", xid=xid)
+    by_point = cluster.restore(scratch / "point", restore_point="once")
+    twice = cluster.restore(scratch / "twice", restore_point="twice")
+    assert [copy.files.backup for copy in (by_xid, by_point)] == [first.name] * 2
+    assert twice.files.backup == second.name
+    for copy, rows in ((by_xid, 1), (by_point, 1), (twice, 2)):
+        with copy.started() as running:
+            assert count(running.server) == rows
