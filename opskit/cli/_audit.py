@@ -188,7 +188,8 @@ def _print_verdict(verdict: "AuditVerdict") -> None:
         typer.echo(f"FAIL  and {len(verdict.findings) - _SHOWN:,} more, see --json")
     for note in verdict.notes:
         typer.echo(f"note  {one_line(note)}")
-    looked = f"{verdict.entries:,} entries and {verdict.reports:,} reports"
+    looked = f"{verdict.entries:,} {'entry' if verdict.entries == 1 else 'entries'}"
+    looked += f" and {verdict.reports:,} report{'s'[: verdict.reports != 1]}"
     if verdict.passed:
         typer.echo(f"ok    {looked} are as they were written, as far as this can tell")
     else:

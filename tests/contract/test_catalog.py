@@ -16,11 +16,15 @@ from pathlib import Path
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from opskit.catalog import Catalog
 from opskit.catalog._identity import process_identity, process_is_gone
 from opskit.catalog._tables import HEAD
 from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError, StoreError
+from opskit.model.audit import AuditEntry
+from opskit.model.chain import FoundEntry, verify_chain
 from opskit.model.operation import Operation, OperationKind, OperationStatus, Progress
 
 PROJECT = Path(__file__).parents[2]
@@ -81,6 +85,15 @@ row = catalog.start(kind=OperationKind.RESTORE, cluster="main", parameters={}, a
 print(row.id, flush=True)
 time.sleep(600)
 """
+
+
+def assert_chain(catalog: Catalog, ids: list[str]) -> list[AuditEntry]:
+    """The audit log is one chain, whose entries are of these operations, each once; the entries."""
+    found = [FoundEntry.of(one) for one in catalog.audit_entries()]
+    assert verify_chain(found).findings == ()
+    entries = [one.entry for one in found if one.entry is not None]
+    assert sorted(entry.event.operation or "" for entry in entries) == sorted(ids)
+    return entries
 
 
 class CatalogSuite:
@@ -234,7 +247,40 @@ class CatalogSuite:
         assert len(rows) == 20
         assert {row.status for row in rows} == {OperationStatus.COMPLETE}
         assert {row.progress.bytes_done for row in rows} == {7}
+        assert_chain(catalog, [row.id for row in rows])
         catalog.close()
+
+    def test_what_ended_is_entered_once(self, catalog: Catalog, url: str) -> None:
+        """Ends are entered when they happen; a death by whoever ends next, and not as long as the process lives."""
+        worker = run_python(OPEN_AND_WAIT, url)
+        assert worker.stdout is not None
+        killed = worker.stdout.readline().strip()
+        rows = [begin(catalog) for _ in range(3)]
+        catalog.finish(rows[0].id, OperationStatus.FAILED, backup="b1")
+        assert_chain(catalog, [rows[0].id])
+        worker.kill()
+        worker.communicate()
+        assert catalog.not_entered() == [killed]
+        catalog.finish(rows[1].id, OperationStatus.CANCELLED)
+        catalog.finish(rows[1].id, OperationStatus.COMPLETE)
+        entries = assert_chain(catalog, [rows[0].id, killed, rows[1].id])
+        outcomes = [entry.event.outcome for entry in entries]
+        assert outcomes == ["failed", "died", "cancelled"]
+        assert entries[0].event.backup == "b1"
+        assert entries[0].event.parameters == rows[0].parameters
+        assert catalog.not_entered() == []
+
+    def test_entries_are_neither_changed_nor_removed(self, catalog: Catalog) -> None:
+        """The database itself refuses it."""
+        catalog.finish(begin(catalog).id, OperationStatus.COMPLETE)
+        before = catalog.audit_entries()
+        for statement in ("update opskit_audit set entry = '{}'", "delete from opskit_audit"):
+            with (
+                pytest.raises(DBAPIError, match="neither changed nor removed"),
+                catalog._engine.begin() as connection,
+            ):
+                connection.execute(text(statement))
+        assert catalog.audit_entries() == before
 
     def test_threads_may_share_a_catalog(self, catalog: Catalog) -> None:
         """Writers and readers in several threads of one process do not disturb each other."""
@@ -389,6 +435,35 @@ def test_the_migrations_lead_to_the_tables_that_the_code_uses(tmp_path: Path) ->
         )
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_operations_of_before_the_log_are_not_entered(tmp_path: Path) -> None:
+    """A catalog that an older opskit made is migrated; nobody vouches for what had ended by then."""
+    from alembic import command
+    from sqlalchemy import create_engine
+
+    url = f"sqlite:///{tmp_path}/opskit.db"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        configuration = Config()
+        configuration.set_main_option("script_location", "opskit.catalog:migrations")
+        configuration.set_main_option("path_separator", "os")
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "0001")
+        connection.execute(
+            text(
+                "insert into opskit_operations (id, kind, cluster, status, host, pid, process, actor, parameters,"
+                " started_at, heartbeat_at, ended_at, phase, bytes_done) values ('old', 'backup', 'main', 'complete',"
+                " 'host', 1, '', 'a', '{}', '2026-01-01', '2026-01-01', '2026-01-01', 'end', 0)"
+            )
+        )
+    engine.dispose()
+    catalog = Catalog.open(url)
+    assert [row.id for row in catalog.operations()] == ["old"]
+    row = begin(catalog)
+    catalog.finish(row.id, OperationStatus.COMPLETE)
+    assert_chain(catalog, [row.id])
+    catalog.close()
 
 
 def test_a_reused_pid_is_not_the_same_process() -> None:

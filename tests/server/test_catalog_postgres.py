@@ -92,7 +92,8 @@ class TestOnPostgresql(CatalogSuite):
             database,
         )
         names = [name for (name,) in tables.rows]
-        assert names == ["alembic_version", "opskit_catalog_version", "opskit_operations"]
+        ours = ["opskit_audit", "opskit_catalog_version", "opskit_operations"]
+        assert names == ["alembic_version", *ours]
         theirs = catalog_server.query("SELECT version_num FROM alembic_version", database)
         assert theirs.rows == [("theirs",)]
 
