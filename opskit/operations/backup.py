@@ -215,7 +215,7 @@ class _Taking:
             stopped_at=self._stopped_at,
             start_lsn=self._start.start_lsn,
             stop_lsn=self._end.stop_lsn,
-            timeline=self._start.timeline,
+            timeline=self._end.timeline,  # a standby may have followed its primary onto a new one
             wal_segment_bytes=self._facts.wal_segment_bytes,
             data_checksums=self._facts.data_checksums,
             superuser=self._facts.superuser,

@@ -77,6 +77,11 @@ def happening(primary: LocalServer) -> Iterator[dict[int, int]]:
         thread.join()
 
 
+def follows(standby: LocalServer, timeline: int) -> bool:
+    """Whether the standby receives that timeline."""
+    return standby.query("SELECT received_tli FROM pg_stat_wal_receiver").rows == [(timeline,)]
+
+
 def set_full_page_writes(primary: LocalServer, value: str) -> None:
     """As an operator changes them: by a reload, and a checkpoint behind it."""
     primary.query(f"ALTER SYSTEM SET full_page_writes = {value}")
@@ -178,6 +183,42 @@ def test_a_promotion_ends_the_backup(
     assert_free(standby)
     again = replica.create_backup()
     assert again.timeline == 2
+
+
+def test_a_backup_follows_its_standby_onto_a_new_timeline(
+    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+) -> None:
+    """The standby's own primary was promoted meanwhile: the backup ends on the new timeline, and goes on along it."""
+    primary = server(KEPT, wal_segment_megabytes=SMALL)
+    primary.query(EVENTS)
+    heir = standby_of(server, primary)
+    cascaded = standby_of(server, heir)
+    source, replica = main(heir), main(cascaded)
+
+    def take_over() -> None:
+        primary.stop()
+        promote(heir)
+        heir.query("INSERT INTO events SELECT FROM generate_series(1, 10)")
+        heir.query("CHECKPOINT")
+        wait_until(lambda: follows(cascaded, 2))
+        replayed(cascaded, heir)
+        cascaded.query("CHECKPOINT")
+
+    with streaming(heir, source.repository):
+        backup = replica.create_backup(monitor=Act(take_over))
+        heir.query("INSERT INTO events SELECT FROM generate_series(1, 10)")
+        caught_up(heir, lambda: source.repository.known_wal("main"), timeline=2)
+    assert backup.timeline == 2
+    copy = replica.restore(scratch / "alone")
+    assert copy.verify().exit_code == 0
+    with copy.started() as running:
+        assert running.server.query("SELECT count(*) FROM events").rows == [(10,)]
+    with replica.restore(scratch / "latest", latest=True).started() as running:
+        assert running.server.query("SELECT count(*) FROM events").rows == [(20,)]
+    [interval] = replica.recoverable().to_dict("records")
+    assert (interval["timeline"], interval["ends_because"]) == (2, "the archive ends here")
+    status = wal_status(source.configuration, source.repository)
+    assert status.passed, status.findings
 
 
 @only_18
