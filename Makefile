@@ -24,9 +24,11 @@ demo: $(VENV)/demo.stamp ## a PostgreSQL with data: backed up, listed, downloade
 	opskit backups main; \
 	opskit download main latest; \
 	opskit runbook run local_restore main; \
-	printf '\nTwo executed runbooks are there to read, each as a notebook and as a page for a browser:\n'; \
-	for name in scheduled_backup local_restore; do \
+	opskit runbook run repository_health main; \
+	printf '\nThree executed runbooks are there to read, each as a notebook and as a page for a browser:\n'; \
+	for name in scheduled_backup local_restore repository_health; do \
 		echo "  $$(ls "$$PWD"/reports/main/*/*/*-$$name.html | tail -n 1)"; done; \
+	printf 'and a page on all of them:\n  %s\n' "$$PWD/reports/index.html"; \
 	printf 'Next: "make lab" opens the notebooks; "cd demo && %s/opskit --help" shows the command;\n' "../$(VENV)/bin"; \
 	printf 'README.md and docs/guide.md tell the rest.\n'
 

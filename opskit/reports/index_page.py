@@ -88,8 +88,8 @@ def _plots(backups: Sequence[ReportedBackup]) -> list[tuple[str, str]]:
     sizes = [Point(b.started_at, b.stored_bytes, b.name) for b in backups]
     durations = [Point(b.started_at, b.duration.total_seconds(), b.name) for b in backups]
     return [
-        ("What a backup takes", plot("What a backup takes", sizes, format_bytes, BYTES)),
-        ("How long it took", plot("How long a backup took", durations, _took, SECONDS)),
+        ("Backups made or used, by size", plot("Size of backups", sizes, format_bytes, BYTES)),
+        ("How long each took", plot("Duration of backups", durations, _took, SECONDS)),
     ]
 
 
@@ -129,9 +129,10 @@ def _row(report: Report) -> str:
     ]
     title = f'<a href="{name}.html">{runbook}</a>' if ".html" in report.suffixes else runbook
     outcome = escape(report.outcome)
+    when = _moment(report.started_at).replace(" (", "<br>(")
     return (
         f'<tr class="{outcome}" data-cluster="{escape(report.cluster)}" data-runbook="{runbook}">'
-        f'<td data-value="{report.started_at.timestamp():.3f}">{_moment(report.started_at)}</td>'
+        f'<td data-value="{report.started_at.timestamp():.3f}" class="when">{when}</td>'
         f'<td>{escape(report.cluster)}</td><th scope="row">{title}</th>'
         f'<td><span class="badge"><span aria-hidden="true">{_MARKS.get(report.outcome, "?")}</span> {outcome}</span>'
         f' <span class="told">{escape(_told(report))}</span></td>'

@@ -11,7 +11,7 @@ from html import escape
 from opskit.reports.format import format_time
 
 _WIDTH, _HEIGHT = 420, 150
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 10, 12, 24
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 10, 12, 24
 _TICKS = 4
 BYTES = tuple(n * 10**power for power in range(18) for n in (1, 2, 5))
 SECONDS = (

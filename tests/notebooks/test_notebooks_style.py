@@ -53,6 +53,7 @@ def test_there_are_notebooks() -> None:
         "runbooks/scheduled_backup",
         "runbooks/local_restore",
         "runbooks/point_in_time_restore",
+        "runbooks/repository_health",
     }
 
 

@@ -242,7 +242,7 @@ def test_it_is_one_document_with_one_headline(source: str) -> None:
     assert [head["scope"] for head in page.all("th")].count("row") == 4
     labels = [chart["aria-label"] for chart in page.all("svg")]
     assert labels[0] == (
-        "What a backup takes: 2 points, from 1.5 GB at 2026-11-22 02:00:00 UTC"
+        "Size of backups: 2 points, from 1.5 GB at 2026-11-22 02:00:00 UTC"
         " to 1.5 GB at 2026-11-23 02:00:00 UTC"
     )
     assert page.text.count("<script src=") >= 3  # what people wrote is text
