@@ -1,116 +1,27 @@
-"""``opskit.toml`` turned into `Settings`.
+"""The file found, read and checked."""
 
-This module knows where the file is found and what may stand in it; it does not know what conninfo means, whether a
-repository exists or a server answers. Below it nobody reads the environment.
-"""
-
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
+from opskit.config._settings import (
+    AuditSettings,
+    Checkpoint,
+    ClusterSettings,
+    PostgresSettings,
+    Settings,
+)
+from opskit.config._table import Table
 from opskit.errors import ErrorKind, InputError, NotFoundError
+from opskit.model.retention import Retention
 
 CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _URL_PASSWORD = re.compile(r"^[^:/?#]+://[^/@?#]*:[^/@?#]+@|[?&]password=", re.IGNORECASE)
-
-
-class Checkpoint(StrEnum):
-    """How the server gets to the checkpoint that a backup starts with: at once, or spread over minutes."""
-
-    FAST = "fast"
-    SPREAD = "spread"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterSettings:
-    """One ``[clusters.<name>]``.
-
-    `wal_partial_seconds` is how often the beginning of the WAL segment that is filling is stored.
-    """
-
-    name: str
-    conninfo: str = field(repr=False)  # it may hold a password, which is refused where it is used
-    checkpoint: Checkpoint = Checkpoint.FAST
-    wal_partial_seconds: float = 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PostgresSettings:
-    """``[postgres]``: where programs are looked for first, and who runs servers when opskit is root."""
-
-    programs: tuple[Path, ...] = ()
-    run_as: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditSettings:
-    """``[audit]``: what signs and stamps the evidence, and what checks it.
-
-    `key` is the private key that signs; `public_keys` are trusted beside its own public half. `timestamp_certificates`
-    are the roots that the authority's certificate leads to.
-    """
-
-    key: Path | None = None
-    public_keys: tuple[Path, ...] = ()
-    timestamp_authority: str | None = None
-    timestamp_certificates: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What ``opskit.toml`` says. Relative paths in it are taken from the folder of the file.
-
-    `file` is `None` for settings that were made in a program.
-    """
-
-    repository_url: str
-    catalog_url: str
-    reports_directory: Path
-    clusters: Mapping[str, ClusterSettings] = field(default_factory=dict)
-    postgres: PostgresSettings = field(default_factory=PostgresSettings)
-    audit: AuditSettings = field(default_factory=AuditSettings)
-    file: Path | None = None
-
-    def cluster(self, name: str) -> ClusterSettings:
-        """The settings of the cluster `name`.
-
-        Raises
-        ------
-        NotFoundError
-            No cluster of that name is configured.
-        """
-        if name in self.clusters:
-            return self.clusters[name]
-        known = ", ".join(sorted(self.clusters)) or "none"
-        raise NotFoundError(
-            f"no cluster {name!r} is configured",
-            ErrorKind.CLUSTER_NOT_FOUND,
-            _nearest(name, self.clusters, "Did you mean {}?")
-            or f"Configured in {self.file or 'these settings'}: {known}.",
-        )
-
-    def only_cluster(self, name: str | None = None) -> ClusterSettings:
-        """The settings of the cluster `name`, or of the only one that there is; errors as `cluster`.
-
-        Raises
-        ------
-        InputError
-            No name was given, and there is not exactly one cluster.
-        """
-        if name is None and len(self.clusters) != 1:
-            raise InputError(
-                f"{len(self.clusters)} clusters are configured, and none is named",
-                hint=f"Name one by --cluster: {', '.join(sorted(self.clusters)) or 'configure it first'}.",
-            )
-        return self.cluster(next(iter(self.clusters)) if name is None else name)
 
 
 def find_configuration(given: Path | None = None) -> Path:
@@ -130,6 +41,7 @@ def find_configuration(given: Path | None = None) -> Path:
             ErrorKind.CONFIGURATION_NOT_FOUND,
             "Give the path of an opskit.toml by --config or OPSKIT_CONFIG.",
         )
+
     local = Path("opskit.toml")
     user = platformdirs.user_config_path("opskit") / "opskit.toml"
     for place in (local, user):
@@ -188,7 +100,7 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
         As `load_settings`.
     """
     root = file.parent if file else Path.cwd()
-    top = _Table(data, "", ("repository", "catalog", "reports", "postgres", "audit", "clusters"))
+    top = Table(data, "", ("repository", "catalog", "reports", "postgres", "audit", "clusters"))
     repository = top.table("repository", ("url",))
     catalog = top.table("catalog", ("url",))
     reports = top.table("reports", ("directory",))
@@ -235,9 +147,9 @@ def check_cluster_name(name: str) -> str:
     return name
 
 
-def _cluster(name: str, clusters: "_Table") -> ClusterSettings:
+def _cluster(name: str, clusters: "Table") -> ClusterSettings:
     check_cluster_name(name)
-    table = clusters.table(name, ("conninfo", "checkpoint", "wal_partial_seconds"))
+    table = clusters.table(name, ("conninfo", "checkpoint", "wal_partial_seconds", "retention"))
     conninfo = table.text("conninfo")
     if conninfo is None:
         raise InputError(
@@ -250,10 +162,36 @@ def _cluster(name: str, clusters: "_Table") -> ClusterSettings:
         conninfo=conninfo,
         checkpoint=table.choice("checkpoint", Checkpoint, Checkpoint.FAST),
         wal_partial_seconds=table.seconds("wal_partial_seconds", 10),
+        retention=read_retention(table.data["retention"], f"{table.path}.retention")
+        if "retention" in table.data
+        else None,
     )
 
 
-def _audit(top: "_Table", root: Path) -> AuditSettings:
+def read_retention(data: Any, path: str = "retention") -> Retention:
+    """A policy from the table that ``opskit.toml`` would hold: ``{"daily": 7, "max_age": "90d"}``.
+
+    Raises
+    ------
+    InputError
+        A key or value is not known, or no limit is set; the message names it below `path`.
+    """
+    limits = ("daily", "weekly", "monthly", "on_demand")
+    table = Table(data, path, (*limits, "min_backups", "max_age"))
+    if not table.data.keys() & {*limits, "max_age"}:
+        raise InputError(
+            f"the setting '{table.path}' sets no limit",
+            ErrorKind.WRONG_SETTING,
+            "Write for example retention = { daily = 7, weekly = 4, monthly = 3, on_demand = 3 }.",
+        )
+    return Retention(
+        **{limit: table.count(limit, at_least=0) for limit in limits},
+        min_backups=table.count("min_backups", at_least=1) or 1,
+        max_age=table.days("max_age"),
+    )
+
+
+def _audit(top: "Table", root: Path) -> AuditSettings:
     known = ("key", "public_keys", "timestamp_authority", "timestamp_certificates")
     table = top.table("audit", known)
     key, authority = table.text("key"), table.text("timestamp_authority")
@@ -292,77 +230,3 @@ def _resolved_url(url: str, root: Path, scheme: str) -> str:
     ):  # file URLs are absolute by definition: only './' and '../' mark a relative one
         return url if not path.startswith(".") else (root / path).resolve().as_uri()
     return f"{scheme}{root / path}"
-
-
-def _nearest(word: str, known: Any, sentence: str) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return sentence.format(f"'{near[0]}'") if near else ""
-
-
-class _Table:
-    """A TOML table with its path, which refuses keys that nobody reads."""
-
-    def __init__(self, data: Any, path: str, known: tuple[str, ...] | None) -> None:
-        if not isinstance(data, Mapping):
-            raise InputError(
-                f"the setting '{path}' is {data!r}, expected a table",
-                ErrorKind.WRONG_SETTING,
-                f"Write it as [{path}] with keys below it.",
-            )
-        self.data, self.path = data, path
-        for key in data:
-            if known is not None and key not in known:
-                raise InputError(
-                    f"unknown setting '{self._name(key)}'",
-                    ErrorKind.UNKNOWN_SETTING,
-                    _nearest(key, known, "Did you mean {}?") or f"Known here: {', '.join(known)}.",
-                )
-
-    def _name(self, key: str) -> str:
-        return f"{self.path}.{key}" if self.path else key
-
-    def table(self, key: str, known: tuple[str, ...] | None) -> "_Table":
-        return _Table(self.data.get(key, {}), self._name(key), known)
-
-    def _value(self, key: str, fits: Callable[[Any], bool], expected: str) -> Any:
-        value = self.data.get(key)
-        if value is not None and not fits(value):
-            raise InputError(
-                f"the setting '{self._name(key)}' is {value!r}, expected {expected}",
-                ErrorKind.WRONG_SETTING,
-            )
-        return value
-
-    def text(self, key: str) -> str | None:
-        value: str | None = self._value(key, lambda v: isinstance(v, str) and v != "", "a text")
-        return value
-
-    def seconds(self, key: str, default: float) -> float:
-        value: float | None = self._value(
-            key,
-            lambda v: isinstance(v, int | float) and not isinstance(v, bool) and 0 < v <= 3600,
-            "a number of seconds up to 3600",
-        )
-        return default if value is None else value
-
-    def texts(self, key: str) -> list[str]:
-        value: list[str] | None = self._value(
-            key,
-            lambda v: isinstance(v, list) and all(isinstance(item, str) for item in v),
-            "a list of texts",
-        )
-        return value or []
-
-    def paths(self, key: str, root: Path) -> tuple[Path, ...]:
-        return tuple(root / Path(path).expanduser() for path in self.texts(key))
-
-    def choice(self, key: str, choices: type[Checkpoint], default: Checkpoint) -> Checkpoint:
-        value = self.text(key)
-        if value is None:
-            return default
-        if value not in list(choices):
-            raise InputError(
-                f"the setting '{self._name(key)}' is {value!r}, expected {' or '.join(map(repr, map(str, choices)))}",
-                ErrorKind.WRONG_SETTING,
-            )
-        return choices(value)
