@@ -6,7 +6,8 @@ A *volume* is one object of whole tar members under their final names, in indepe
 """
 
 from opskit.repository.archive import Archive
-from opskit.repository.backups import BackupWriter, Repository, Survey
+from opskit.repository.backups import Repository, Survey
 from opskit.repository.volumes import Member, Volume
+from opskit.repository.writer import BackupWriter
 
 __all__ = ["Archive", "BackupWriter", "Member", "Repository", "Survey", "Volume"]

@@ -15,19 +15,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError, OpskitError
-from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_record, write_record
+from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_record
 from opskit.repository.archive import Archive, stored
-from opskit.repository.index import compress, decompress, read_index, write_index
+from opskit.repository.holds import Holds
+from opskit.repository.index import decompress, read_index
 from opskit.repository.parts import Part
+from opskit.repository.records import RECORD, record_name, stored_folder
 from opskit.repository.tar import BLOCK_BYTES, Owner, owner_of, read_header
-from opskit.repository.volumes import Volume, VolumeWriter
+from opskit.repository.volumes import Volume
 from opskit.repository.wal import WalArchive
+from opskit.repository.writer import BackupWriter
 from opskit.store import ObjectStat, Store
 
 _log = logging.getLogger(__name__)
 
 FORMAT = 1
-_RECORD = "backup.json"
 _READERS = 8
 _ABANDONED_AFTER = timedelta(days=1)
 _LOOKED_AT = 50
@@ -197,12 +199,14 @@ class Repository:
 
     def archive(self, backup: BaseBackup, wal: Sequence[Part] = ()) -> Archive:
         """The archive of a backup, with members of the WAL archive behind it; errors as `volumes`."""
-        return Archive(self._store, _folder(backup.cluster, backup.name), self.volumes(backup), wal)
+        return Archive(
+            self._store, stored_folder(backup.cluster, backup.name), self.volumes(backup), wal
+        )
 
     def owner(self, backup: BaseBackup) -> Owner:
         """Who the members of a backup belong to, as its first one says; errors as `volumes`."""
         volume = self.volumes(backup)[0]
-        name = f"{_folder(backup.cluster, backup.name)}/{volume.name}"
+        name = f"{stored_folder(backup.cluster, backup.name)}/{volume.name}"
         frame = b"".join(stored(self._store, name, 0, volume.frames[0]))
         try:
             header = read_header(decompress(frame)[:BLOCK_BYTES])
@@ -214,7 +218,7 @@ class Repository:
 
     def volume_pieces(self, backup: BaseBackup, volume: Volume) -> Iterable[memoryview]:
         """The stored bytes of a volume; errors as `volumes`. They are not compared with a checksum."""
-        name = f"{_folder(backup.cluster, backup.name)}/{volume.name}"
+        name = f"{stored_folder(backup.cluster, backup.name)}/{volume.name}"
         return stored(self._store, name, 0, volume.stored_bytes)
 
     def objects(self, cluster: str) -> Iterator[ObjectStat]:
@@ -225,7 +229,7 @@ class Repository:
             yield from listing.objects
             folders += listing.folders
 
-    def new_backup(self, cluster: str, started_at: datetime) -> "BackupWriter":
+    def new_backup(self, cluster: str, started_at: datetime) -> BackupWriter:
         """Begin a backup that started then; it is named by the first second from then on that is free.
 
         What killed backups left more than a day ago is removed first, as far as it is among the newest 50.
@@ -235,6 +239,24 @@ class Repository:
         while f"{cluster}/backups/{(name := backup_name(started_at))}" in folders:
             started_at += timedelta(seconds=1)
         return BackupWriter(self._store, cluster, name)
+
+    def holds(self, cluster: str) -> Holds:
+        """The holds on the backups of a cluster; nothing is read yet."""
+        return Holds(self._store, cluster)
+
+    def is_abandoned(self, cluster: str, name: str, now: datetime) -> bool:
+        """Whether a backup has no record, and nothing was added to it for a day: nobody writes it any more."""
+        return bool(self._abandoned_objects(stored_folder(cluster, name), now))
+
+    def remove_backup(self, cluster: str, name: str) -> None:
+        """Remove a backup: its record first, so that what is left of a removal that was cut off is no backup.
+
+        A backup that is gone already is no error; a hold that has ended goes with its backup.
+        """
+        self._store.delete(record_name(cluster, name))
+        for stat in self._store.list(stored_folder(cluster, name)).objects:
+            self._store.delete(stat.name)
+        self.holds(cluster).forget(name)
 
     def writable(self) -> None:
         """Put something and remove it again.
@@ -250,13 +272,15 @@ class Repository:
 
     def _remove_abandoned(self, folders: tuple[str, ...], now: datetime) -> None:
         for folder in folders:
-            objects = self._store.list(folder).objects
-            names = {stat.name.rpartition("/")[2] for stat in objects}
-            if _RECORD not in names and all(
-                stat.modified_at < now - _ABANDONED_AFTER for stat in objects
-            ):
-                for stat in objects:
-                    self._store.delete(stat.name)
+            for stat in self._abandoned_objects(folder, now):
+                self._store.delete(stat.name)
+
+    def _abandoned_objects(self, folder: str, now: datetime) -> tuple[ObjectStat, ...]:
+        objects = self._store.list(folder).objects
+        names = {stat.name.rpartition("/")[2] for stat in objects}
+        if RECORD in names or any(s.modified_at >= now - _ABANDONED_AFTER for s in objects):
+            return ()
+        return objects
 
     def _record_or_error(self, cluster: str, name: str) -> BaseBackup | OpskitError | None:
         try:
@@ -267,7 +291,7 @@ class Repository:
             return error
 
     def _record(self, cluster: str, name: str) -> BaseBackup:
-        backup = read_record(self._content(f"{_folder(cluster, name)}/{_RECORD}"))
+        backup = read_record(self._content(f"{stored_folder(cluster, name)}/{RECORD}"))
         if (backup.cluster, backup.name) != (cluster, name):
             raise IntegrityError(
                 f"the record of {cluster!r} {name!r} says it is {backup.cluster!r} {backup.name!r}",
@@ -276,7 +300,7 @@ class Repository:
         return backup
 
     def _promised(self, backup: BaseBackup, name: str, sha256: str) -> bytes:
-        path = f"{_folder(backup.cluster, backup.name)}/{name}"
+        path = f"{stored_folder(backup.cluster, backup.name)}/{name}"
         try:
             content = self._content(path)
         except NotFoundError:
@@ -328,58 +352,6 @@ class Repository:
                 "Use the opskit that wrote it, or a newer one.",
             )
         return kept
-
-
-class BackupWriter:
-    """A backup that is being written: volumes first, the record last. Ends with `commit` or `discard`."""
-
-    def __init__(self, store: Store, cluster: str, name: str) -> None:
-        self.name = name
-        self._store = store
-        self._folder = _folder(cluster, name)
-        self.volumes = VolumeWriter(
-            lambda volume, chunks: store.put(f"{self._folder}/{volume}", chunks)
-        )
-        self._begun: list[str] = []
-
-    def put_manifest(self, manifest: bytes) -> str:
-        """Keep the server's manifest; the SHA-256 of what is stored."""
-        return self._keep("backup_manifest.zst", compress(manifest))
-
-    def put_index(self, volumes: list[Volume]) -> str:
-        """Keep the index; the SHA-256 of what is stored."""
-        return self._keep("index.json.zst", write_index(volumes))
-
-    def commit(self, backup: BaseBackup) -> None:
-        """Put the record: from here on the backup exists."""
-        self._keep(_RECORD, write_record(backup))
-
-    def discard(self) -> None:
-        """Stop all work and remove what has been stored, as far as the store allows.
-
-        A put that failed may have been carried out nevertheless. So everything that was begun is removed, the record
-        first; and what a record refers to stays, if that cannot be removed.
-        """
-        begun = [*self.volumes.abort(), *self._begun]
-        for name in reversed(begun):
-            try:
-                self._store.delete(f"{self._folder}/{name}")
-            except OpskitError:
-                if name == _RECORD:
-                    return
-
-    def _keep(self, name: str, content: bytes) -> str:
-        self._begun.append(name)
-        try:
-            self._store.put(f"{self._folder}/{name}", [content])
-        except ConflictError:  # it is somebody else's
-            self._begun.remove(name)
-            raise
-        return hashlib.sha256(content).hexdigest()
-
-
-def _folder(cluster: str, name: str) -> str:
-    return f"{cluster}/backups/{name}"
 
 
 def _now() -> str:

@@ -4,10 +4,17 @@ import hashlib
 
 from opskit.store import Store
 
+RECORD = "backup.json"
+
+
+def stored_folder(cluster: str, name: str) -> str:
+    """Where everything of a backup lies in the repository."""
+    return f"{cluster}/backups/{name}"
+
 
 def record_name(cluster: str, name: str) -> str:
     """Where the record of a backup lies in the repository."""
-    return f"{cluster}/backups/{name}/backup.json"
+    return f"{stored_folder(cluster, name)}/{RECORD}"
 
 
 def record_sha256(store: Store, cluster: str, name: str) -> str:

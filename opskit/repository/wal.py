@@ -198,6 +198,11 @@ class WalArchive:
             return False
         return True
 
+    def remove(self, segment: WalSegment) -> None:
+        """Remove a segment, whole or partial; one that is not there is no error."""
+        self._store.delete(self._name(segment, _PARTIAL))
+        self._store.delete(self._name(segment, _WHOLE))
+
     def stored_pieces(
         self, segment: WalSegment, start: int = 0, stop: int | None = None
     ) -> Iterator[memoryview]:

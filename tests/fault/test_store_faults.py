@@ -11,7 +11,7 @@ from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import execute_restore, plan_restore
 from opskit.postgres.server import LocalServer
-from opskit.repository import Repository, Survey, backups
+from opskit.repository import Repository, Survey, writer
 from opskit.repository.volumes import VolumeWriter
 from opskit.store import LocalStore, MemoryStore, Store
 from tests.servers import ServerFactory
@@ -23,7 +23,7 @@ from tests.support.faulty import FaultyStore, Moment
 def small_volumes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut volumes so small that a tiny cluster has several."""
     small = functools.partial(VolumeWriter, volume_bytes=6 << 20, frame_bytes=1 << 20)
-    monkeypatch.setattr(backups, "VolumeWriter", small)
+    monkeypatch.setattr(writer, "VolumeWriter", small)
 
 
 @pytest.fixture
