@@ -48,8 +48,11 @@ def _server(cluster: ClusterSettings, repository: Repository) -> Iterator[Findin
     try:
         facts = probe(connection)
         where = connection.sql.info.host
+        standby = ", a standby" if facts.in_recovery else ""
         yield Finding(
-            name="server", passed=True, message=f"PostgreSQL {facts.postgresql_version} at {where}"
+            name="server",
+            passed=True,
+            message=f"PostgreSQL {facts.postgresql_version} at {where}{standby}",
         )
         yield _replication(connection)
         yield from _room(facts)

@@ -254,8 +254,9 @@ def _slot(cluster: str, name: str, server: LogFacts) -> Finding:
         return Finding(
             name="slot",
             passed=False,
-            message=f"the slot {name!r} is lost: the server removed WAL that the archive lacks",
-            hint=f"Go on with 'opskit wal stream {cluster} --after-gap', and take a new backup.",
+            message=f"the slot {name!r} is lost: the server keeps no WAL for the archive any more",
+            hint=f"Run 'opskit wal stream {cluster}', which goes on if the server still has the WAL;"
+            " if not, add --after-gap, and take a new backup.",
         )
     near = slot.wal_status == "unreserved" or (
         limit is not None and slot.safe_bytes is not None and slot.safe_bytes < limit * _NEAR

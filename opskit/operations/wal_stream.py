@@ -30,7 +30,6 @@ _log = logging.getLogger(__name__)
 _STATUS_SECONDS = 10.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _TAKEN_SECONDS = 15.0
-_FATAL = {ErrorKind.WAL_REMOVED, ErrorKind.UNSUPPORTED_VERSION}
 
 
 def slot_name(cluster: str) -> str:
@@ -81,12 +80,18 @@ def stream_wal(
                 _log.warning("%s: going on after a gap", error.message)
                 skip, may_skip = True, False
                 continue
+            if error.kind is ErrorKind.WAL_REMOVED:
+                raise ServerError(
+                    error.message,
+                    error.kind,
+                    f"Go on with 'opskit wal stream {cluster.name} --after-gap', and take a new backup.",
+                ) from error
             skip = skip and not session.has_streamed
             if isinstance(error, _SlotTakenError):
                 taken_since = taken_since or began
                 if time.monotonic() - taken_since > _TAKEN_SECONDS:
                     raise
-            elif error.kind in _FATAL:
+            elif error.kind is ErrorKind.UNSUPPORTED_VERSION:
                 raise
             else:
                 taken_since = None
@@ -149,7 +154,7 @@ class _Session:
                     "Configure the server under another name, or another repository.",
                 )
             history = _keep_histories(archive, replication, identity.timeline)
-            facts = self._with_slot(connection, replication, facts, archive)
+            facts = self._with_slot(connection, replication, facts)
             place = self._place(archive, history, facts, identity.flushed_lsn)
             connection.close()
             _log.info(
@@ -162,7 +167,6 @@ class _Session:
         connection: Connection,
         replication: ReplicationConnection,
         facts: LogFacts,
-        archive: WalArchive,
     ) -> LogFacts:
         """See to it that there is a slot of ours that nobody else uses."""
         slot = facts.slot
@@ -173,12 +177,7 @@ class _Session:
                 f"Let one 'opskit wal stream {self._cluster.name}' run; pg_stat_replication tells where the other is.",
             )
         if slot is not None and slot.is_lost:
-            if archive.timelines() and not self._skip:
-                raise ServerError(
-                    f"the slot {self._slot!r} is lost: the server removed WAL that the archive lacks",
-                    ErrorKind.WAL_REMOVED,
-                    f"Go on with 'opskit wal stream {self._cluster.name} --after-gap', and take a new backup.",
-                )
+            # It keeps nothing any more. Whether the server still has what the archive lacks shows when it is asked.
             drop_slot(connection, self._slot)
             slot = None
         if slot is None:

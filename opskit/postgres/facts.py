@@ -93,7 +93,7 @@ class SlotFacts:
 
     @property
     def is_lost(self) -> bool:
-        """Whether the server removed WAL that the slot was to keep."""
+        """Whether the server keeps no WAL for the slot any more: there was too much of it, or nobody came for it."""
         return self.wal_status == "lost"
 
 

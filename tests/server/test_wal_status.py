@@ -19,7 +19,17 @@ from tests.servers import ServerFactory
 from tests.support.backups import wait_until
 from tests.support.command import run_command
 from tests.support.faulty import FaultyStore
-from tests.support.streams import KEPT, SLOT, archived, caught_up, flushed, restart_lsn, streaming
+from tests.support.streams import (
+    KEPT,
+    SLOT,
+    archived,
+    assert_contiguous,
+    assert_same_as,
+    caught_up,
+    flushed,
+    restart_lsn,
+    streaming,
+)
 
 SMALL = 1
 MEGABYTE = 1 << 20
@@ -84,6 +94,31 @@ def test_a_slot_near_its_limit_and_a_lost_one_are_findings(
     assert (code, lost["name"]) == (1, "slot")
     assert f"{SLOT!r} is lost" in lost["message"]
     assert "--after-gap" in lost["hint"]
+
+
+@only_18
+def test_a_slot_that_was_lost_for_idleness_costs_no_gap(
+    server: ServerFactory, settings: Callable[..., Settings], repository: Repository
+) -> None:
+    """The server invalidated it as nobody came, and has the WAL still: the stream makes a new one and goes on."""
+    source = server({**KEPT, "idle_replication_slot_timeout": "1s"}, wal_segment_megabytes=SMALL)
+    configured = settings(source)
+    with streaming(source, repository):
+        write_segments(source, 3)
+        caught_up(source, known(repository))
+    write_segments(source, 3)
+    time.sleep(1.1)
+    source.query("CHECKPOINT")
+    assert slot_state(source) == "lost"
+    code, [lost, *_] = asked(configured)
+    assert (code, lost["name"]) == (1, "slot")
+    assert "opskit wal stream main" in lost["hint"]
+    with streaming(source, repository):
+        write_segments(source, 1)
+        caught_up(source, known(repository))
+        assert asked(configured) == (0, [])
+    assert_contiguous(known(repository)())
+    assert assert_same_as(known(repository)(), source.data_directory / "pg_wal") >= 7
 
 
 @only_18
