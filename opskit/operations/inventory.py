@@ -14,6 +14,7 @@ from opskit.errors import IntegrityError, NotFoundError, OpskitError
 from opskit.model.backup import BaseBackup, is_backup_name
 from opskit.model.wal import SEGMENT_NAME_LENGTH, history_timeline, is_segment_name
 from opskit.repository import Repository
+from opskit.repository.holds import is_hold_name
 from opskit.store import ObjectStat
 
 _READERS = 8
@@ -80,7 +81,9 @@ def take_inventory(repository: Repository, cluster: str) -> Inventory:
             folders[parts[1]][parts[2]] = stat
         elif _is_wal(parts):
             wal.append(stat)
-        elif parts != ["cluster.json"]:
+        elif parts != ["cluster.json"] and not (
+            len(parts) == 2 and parts[0] == "holds" and is_hold_name(parts[1])
+        ):
             unknown.append(stat)
 
     with ThreadPoolExecutor(_READERS, thread_name_prefix="inventory") as readers:

@@ -6,7 +6,6 @@ are not compared again either; that the records themselves are genuine, only ``o
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any
 
 from opskit.errors import OpskitError
 from opskit.evidence import Record, read_record
+from opskit.evidence.reports import wrong_files
 from opskit.reports.report import Files, Report, ReportedBackup
 
 _STEM = re.compile(r"\d{8}T\d{6}Z-(.+?)(?:-\d+)?")
@@ -179,21 +179,11 @@ def _metadata(notebook: Path) -> Mapping[str, Any]:
 
 def _differences(directory: Path, name: str, record: Record) -> str:
     """What of the report is not as its record says, in words; nothing when all is."""
-    told = []
-    for suffix, what in ((".ipynb", "notebook"), (".html", "page")):
-        path = directory / f"{name}{suffix}"
-        recorded = record.subjects.get(f"{name}{suffix}")
-        try:
-            actual = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError:
-            actual = None
-        if actual is None and recorded is not None:
-            told.append(f"the {what} is missing")
-        elif actual is not None and recorded is None:
-            told.append(f"the record does not name the {what}")
-        elif actual != recorded:
-            told.append(f"the {what} differs")
-    return ", ".join(told)
+    try:
+        wrong = wrong_files(directory, record)
+    except OSError as error:
+        return f"a file cannot be read: {error.strerror}"
+    return ", ".join(text.replace(f" of report {name!r}", "") for text in wrong)
 
 
 def _trace(trace: Path, place: str, stem: str) -> Report:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from html import escape
 from typing import Any
+from urllib.parse import quote
 
 from opskit.reports.format import format_bytes, format_duration
 from opskit.reports.page import MARKS, TEMPLATES
@@ -105,7 +106,9 @@ def _shown(report: Report) -> Mapping[str, Any]:
         "started": _moment(report.started_at),
         "took": "" if report.duration is None else format_duration(report.duration),
         "told": _told(report),
-        "href": f"{report.name}.html" if ".html" in report.suffixes else "",
+        "href": f"{quote(report.name, errors='surrogateescape')}.html"
+        if ".html" in report.suffixes
+        else "",
     }
 
 
@@ -121,7 +124,7 @@ def _row(report: Report) -> str:
     """One row of the table; written without the template, for there may be ten thousand."""
     seconds = -1.0 if report.duration is None else report.duration.total_seconds()
     took = "" if report.duration is None else format_duration(report.duration)
-    name, runbook = escape(report.name), escape(report.runbook)
+    name, runbook = quote(report.name, errors="surrogateescape"), escape(report.runbook)
     links = [
         f'<a href="{name}{suffix}">{suffix[1:]}</a>'
         for suffix in (".html", ".ipynb", ".json")

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 import pandas as pd
 
 from opskit.operations.recoverable import Interval
+from opskit.reports.tables import NUMBER, TEXT, TIME, typed_table
 
-_TEXT, _NUMBER, _TIME = "string", "Int64", "datetime64[us, UTC]"
 _COLUMNS = {
-    "from_at": _TIME,
-    "to_at": _TIME,
-    "from_lsn": _TEXT,
-    "to_lsn": _TEXT,
-    "timeline": _NUMBER,
-    "backup": _TEXT,
-    "wal_bytes": _NUMBER,
-    "stored_bytes": _NUMBER,
-    "ends_because": _TEXT,
+    "from_at": TIME,
+    "to_at": TIME,
+    "from_lsn": TEXT,
+    "to_lsn": TEXT,
+    "timeline": NUMBER,
+    "backup": TEXT,
+    "wal_bytes": NUMBER,
+    "stored_bytes": NUMBER,
+    "ends_because": TEXT,
 }
 
 
@@ -34,15 +34,7 @@ def recoverable_table(intervals: Sequence[Interval]) -> pd.DataFrame:
         whole segments take in the repository), ends_because (``the archive ends here``, ``segment … is missing``,
         ``timeline … branched off at …`` or ``no WAL behind the backup is archived``). The index counts rows.
     """
-    return pd.DataFrame(
-        {
-            column: pd.Series(
-                [
-                    str(value) if dtype == _TEXT else value
-                    for value in (getattr(interval, column) for interval in intervals)
-                ],
-                dtype=dtype,
-            )
-            for column, dtype in _COLUMNS.items()
-        }
+    return typed_table(
+        [{column: getattr(interval, column) for column in _COLUMNS} for interval in intervals],
+        _COLUMNS,
     )

@@ -13,83 +13,83 @@ from opskit.model.operation import Operation, OperationStatus, shown_status
 from opskit.operations.wal_gaps import TimelineWal
 from opskit.reports.report import Report
 
-_TEXT, _BYTES, _NUMBER, _TIME = "string", "Int64", "Int64", "datetime64[us, UTC]"
+TEXT, BYTES, NUMBER, TIME = "string", "Int64", "Int64", "datetime64[us, UTC]"
 _DURATION = "timedelta64[us]"
 
 _BACKUPS = {
-    "name": _TEXT,
-    "kind": _TEXT,
-    "trigger": _TEXT,
-    "status": _TEXT,
-    "started_at": _TIME,
-    "stopped_at": _TIME,
-    "start_lsn": _TEXT,
-    "stop_lsn": _TEXT,
-    "timeline": _NUMBER,
-    "cluster_bytes": _BYTES,
-    "stored_bytes": _BYTES,
-    "parent": _TEXT,
-    "note": _TEXT,
+    "name": TEXT,
+    "kind": TEXT,
+    "trigger": TEXT,
+    "status": TEXT,
+    "started_at": TIME,
+    "stopped_at": TIME,
+    "start_lsn": TEXT,
+    "stop_lsn": TEXT,
+    "timeline": NUMBER,
+    "cluster_bytes": BYTES,
+    "stored_bytes": BYTES,
+    "parent": TEXT,
+    "note": TEXT,
 }
 _OPERATIONS = {
-    "id": _TEXT,
-    "kind": _TEXT,
-    "status": _TEXT,
-    "backup": _TEXT,
-    "actor": _TEXT,
-    "host": _TEXT,
-    "started_at": _TIME,
-    "ended_at": _TIME,
-    "phase": _TEXT,
-    "bytes_done": _BYTES,
-    "bytes_expected": _BYTES,
-    "error": _TEXT,
+    "id": TEXT,
+    "kind": TEXT,
+    "status": TEXT,
+    "backup": TEXT,
+    "actor": TEXT,
+    "host": TEXT,
+    "started_at": TIME,
+    "ended_at": TIME,
+    "phase": TEXT,
+    "bytes_done": BYTES,
+    "bytes_expected": BYTES,
+    "error": TEXT,
 }
 _AUDIT = {
-    "number": _NUMBER,
-    "at": _TIME,
-    "kind": _TEXT,
-    "what": _TEXT,
-    "outcome": _TEXT,
-    "actor": _TEXT,
-    "jupyter_user": _TEXT,
-    "host": _TEXT,
-    "started_at": _TIME,
-    "ended_at": _TIME,
-    "parameters": _TEXT,
-    "backup": _TEXT,
-    "operation": _TEXT,
-    "report": _TEXT,
-    "keyid": _TEXT,
-    "sha256": _TEXT,
+    "number": NUMBER,
+    "at": TIME,
+    "kind": TEXT,
+    "what": TEXT,
+    "outcome": TEXT,
+    "actor": TEXT,
+    "jupyter_user": TEXT,
+    "host": TEXT,
+    "started_at": TIME,
+    "ended_at": TIME,
+    "parameters": TEXT,
+    "backup": TEXT,
+    "operation": TEXT,
+    "report": TEXT,
+    "keyid": TEXT,
+    "sha256": TEXT,
 }
 _WAL = {
-    "timeline": _NUMBER,
-    "first": _TEXT,
-    "last": _TEXT,
-    "start_lsn": _TEXT,
-    "end_lsn": _TEXT,
-    "segments": _NUMBER,
-    "stored_bytes": _BYTES,
+    "timeline": NUMBER,
+    "first": TEXT,
+    "last": TEXT,
+    "start_lsn": TEXT,
+    "end_lsn": TEXT,
+    "segments": NUMBER,
+    "stored_bytes": BYTES,
 }
 
 _REPORTS = {
-    "started_at": _TIME,
-    "cluster": _TEXT,
-    "runbook": _TEXT,
-    "outcome": _TEXT,
-    "reason": _TEXT,
+    "started_at": TIME,
+    "cluster": TEXT,
+    "runbook": TEXT,
+    "outcome": TEXT,
+    "reason": TEXT,
     "duration": _DURATION,
-    "actor": _TEXT,
-    "host": _TEXT,
-    "checks_passed": _NUMBER,
-    "checks_failed": _NUMBER,
-    "checks_not_run": _NUMBER,
-    "files": _TEXT,
+    "actor": TEXT,
+    "host": TEXT,
+    "checks_passed": NUMBER,
+    "checks_failed": NUMBER,
+    "checks_not_run": NUMBER,
+    "files": TEXT,
     "signed": "boolean",
-    "notebook": _TEXT,
-    "html": _TEXT,
-    "record": _TEXT,
+    "notebook": TEXT,
+    "html": TEXT,
+    "record": TEXT,
 }
 
 
@@ -132,7 +132,7 @@ def backups_table(backups: Iterable[BaseBackup], operations: Iterable[Operation]
         One row a backup: name, kind, trigger, status (``complete``, ``running``, ``failed``), started_at, stopped_at
         (UTC), start_lsn, stop_lsn (texts), timeline, cluster_bytes, stored_bytes, parent, note. The index counts rows.
     """
-    return _table(backup_rows(backups, operations), _BACKUPS)
+    return typed_table(backup_rows(backups, operations), _BACKUPS)
 
 
 def operations_table(operations: Sequence[Operation]) -> pd.DataFrame:
@@ -154,7 +154,7 @@ def operations_table(operations: Sequence[Operation]) -> pd.DataFrame:
         }
         for operation in operations
     ]
-    return _table(rows, _OPERATIONS)
+    return typed_table(rows, _OPERATIONS)
 
 
 def audit_table(stored: Iterable[StoredEntry], cluster: str) -> pd.DataFrame:
@@ -185,7 +185,7 @@ def audit_table(stored: Iterable[StoredEntry], cluster: str) -> pd.DataFrame:
                 "sha256": one.sha256,
             }
         )
-    return _table(rows[::-1], _AUDIT)
+    return typed_table(rows[::-1], _AUDIT)
 
 
 def wal_table(timelines: Iterable[TimelineWal]) -> pd.DataFrame:
@@ -213,7 +213,7 @@ def wal_table(timelines: Iterable[TimelineWal]) -> pd.DataFrame:
                     "stored_bytes": held.stored_bytes,
                 }
             )
-    return _table(rows, _WAL)
+    return typed_table(rows, _WAL)
 
 
 def report_rows(reports: Iterable[Report], directory: Path) -> list[dict[str, Any]]:
@@ -253,10 +253,11 @@ def reports_table(reports: Iterable[Report], directory: Path) -> pd.DataFrame:
         signed (whether the record carries a signature, of whatever worth), and the paths notebook, html, record,
         missing where there is no such file. The index counts rows.
     """
-    return _table(report_rows(reports, directory), _REPORTS)
+    return typed_table(report_rows(reports, directory), _REPORTS)
 
 
-def _table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+def typed_table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+    """Rows as a table of the given columns and types, which it has also when there is no row."""
     return pd.DataFrame(
         {
             column: pd.Series([_plain(row[column], dtype) for row in rows], dtype=dtype)
@@ -266,4 +267,4 @@ def _table(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFra
 
 
 def _plain(value: Any, dtype: str) -> Any:
-    return str(value) if dtype == _TEXT and value is not None else value
+    return str(value) if dtype == TEXT and value is not None else value

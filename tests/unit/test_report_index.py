@@ -114,10 +114,16 @@ def _same_length(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda path: _same_length(path), "the notebook differs"),
-        (lambda path: _same_length(path.with_suffix(".html")), "the page differs"),
-        (lambda path: path.unlink(), "the notebook is missing"),
-        (lambda path: path.with_suffix(".html").unlink(), "the page is missing"),
+        (lambda path: _same_length(path), "the notebook is not what its record says"),
+        (
+            lambda path: _same_length(path.with_suffix(".html")),
+            "the page is not what its record says",
+        ),
+        (lambda path: path.unlink(), "without its notebook, which its record knows"),
+        (
+            lambda path: path.with_suffix(".html").unlink(),
+            "without its page, which its record knows",
+        ),
         (lambda path: path.with_suffix(".json").write_text("{}"), "is no record of a report"),
     ],
 )
@@ -327,4 +333,4 @@ def test_the_command_and_the_api_tell_the_same(
     assert capsys.readouterr().out.strip() == str(reports / "index.html")
     notebook.write_text("{}")
     assert command([*given, "runbook", "index"]) == 1
-    assert "the notebook differs" in capsys.readouterr().err
+    assert "the notebook is not what its record says" in capsys.readouterr().err

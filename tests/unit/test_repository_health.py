@@ -192,6 +192,7 @@ def test_what_belongs_to_nothing_is_named(
     for name in names:
         kept.put(name, [b"x"])
     kept.put(f"main/backups/{NOW:%Y%m%dT%H%M%SZ}/snapshot-00001.tar.zst", [b"x"])
+    kept.put(f"main/holds/{main.backup().name}.json", [b"{}"])
     [(what, why)] = failed(look()).items()
     assert what == OWNED
     assert all(name in why for name in names)
