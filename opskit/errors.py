@@ -30,6 +30,7 @@ class ErrorKind(StrEnum):
     UNKNOWN_SETTING = "unknown setting"
     WRONG_SETTING = "wrong setting"
     SECRET_IN_SETTINGS = "secret in settings"
+    SECRET_IN_PARAMETERS = "secret in parameters"
     CONFIGURATION_NOT_FOUND = "configuration not found"
     CLUSTER_NOT_FOUND = "cluster not found"
     BACKUP_NOT_FOUND = "backup not found"

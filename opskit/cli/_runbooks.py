@@ -1,7 +1,9 @@
 """The commands on runbooks and notebooks."""
 
+import re
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +11,11 @@ from opskit.cli import _output as output
 from opskit.cli._app import ClusterName, Json, app
 from opskit.cli._progress import waiting
 from opskit.errors import InputError
+
+if TYPE_CHECKING:
+    from opskit.runbooks import Parameter
+
+_UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
 
 runbook = typer.Typer(
     help="Run notebooks whose executed copies prove what was done.", no_args_is_help=True
@@ -18,14 +25,28 @@ app.add_typer(runbook, name="runbook")
 
 @runbook.command("list")
 def list_(json: Json = False) -> None:
-    """List the runbooks."""
+    """List the runbooks, and what each can be given."""
     from opskit.runbooks import list_runbooks
 
     found = list_runbooks()
     if json:
-        output.print_json([{"name": r.name, "title": r.title, "summary": r.summary} for r in found])
+        output.print_json([r.as_dict() for r in found])
+        return
+    for number, one in enumerate(found):
+        typer.echo(f"{chr(10) if number else ''}{one.name}: {one.summary}")
+        rows = [_told(parameter) for parameter in one.parameters if parameter.name != "cluster"]
+        output.print_table(("Parameter", "Type", "Default", "What it is"), rows)
+
+
+def _told(parameter: "Parameter") -> tuple[str, str, str, str]:
+    default = parameter.default
+    if parameter.required:
+        shown = "must be given"
+    elif isinstance(default, bool):
+        shown = str(default).lower()
     else:
-        output.print_table(("Runbook", "What it does"), [(r.name, r.summary) for r in found])
+        shown = str(default) or "–"
+    return parameter.name, parameter.type, shown, parameter.help
 
 
 @runbook.command("run")
@@ -45,14 +66,22 @@ def run(
             show_default=False,
         ),
     ] = [],  # noqa: B006  typer takes no None for a list
+    timeout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION",
+            help="Abort it after this long, such as 90s, 15min or 2h; by default it may take for ever.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Run a runbook and file its report; exit code 1 if it fails."""
     from opskit.runbooks import run_runbook
 
     given = parameters(parameter)
+    limit = None if timeout is None else duration(timeout)
     with waiting(f"running {name} on {cluster}"):
-        result = run_runbook(context.obj.settings(), name, cluster, given)
+        result = run_runbook(context.obj.settings(), name, cluster, given, timeout=limit)
     if json:
         output.print_json(result.as_dict())
     else:
@@ -115,6 +144,24 @@ def lab(context: typer.Context) -> None:
     configuration = find_configuration(context.obj.config)
     directory = working_copy(shipped_notebooks(), Path("notebooks").absolute())
     open_lab(configuration, directory, context.args)
+
+
+def duration(text: str) -> timedelta:
+    """What ``90s``, ``15min``, ``2h`` or ``1d`` says.
+
+    Raises
+    ------
+    InputError
+        It says no duration above zero.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|min|h|d)", text.strip())
+    found = timedelta(seconds=float(match[1]) * _UNITS[match[2]]) if match else timedelta()
+    if not found:
+        raise InputError(
+            f"the duration is {text!r}, expected a number and its unit",
+            hint="Write it as 90s, 15min, 2h or 1d.",
+        )
+    return found
 
 
 def parameters(texts: list[str]) -> dict[str, str]:

@@ -3,28 +3,47 @@
 The nouns: a *runbook* is a master notebook with parameters, never run in place; a *run* is one execution of it, made of
 *steps* and *checks*; its *outcome* is passed, failed, aborted or died; its *report* is the executed copy with a page of
 HTML beside it.
+
+Names are loaded when they are first used: a run has several processes, and none waits for what it does not need.
 """
 
-from opskit.runbooks._index import make_index
-from opskit.runbooks._masters import Runbook, find_runbook, list_runbooks
-from opskit.runbooks._parameters import Parameter
-from opskit.runbooks._record import Check, CheckResult, Outcome, Step
-from opskit.runbooks._run import RunResult, run_runbook
-from opskit.runbooks.contract import ChecksFailed, Run, runbook
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "Check",
-    "CheckResult",
-    "ChecksFailed",
-    "Outcome",
-    "Parameter",
-    "Run",
-    "RunResult",
-    "Runbook",
-    "Step",
-    "find_runbook",
-    "list_runbooks",
-    "make_index",
-    "run_runbook",
-    "runbook",
-]
+if TYPE_CHECKING:
+    from opskit.runbooks._index import make_index as make_index
+    from opskit.runbooks._masters import Runbook as Runbook
+    from opskit.runbooks._masters import find_runbook as find_runbook
+    from opskit.runbooks._masters import list_runbooks as list_runbooks
+    from opskit.runbooks._parameters import Parameter as Parameter
+    from opskit.runbooks._record import Check as Check
+    from opskit.runbooks._record import CheckResult as CheckResult
+    from opskit.runbooks._record import Outcome as Outcome
+    from opskit.runbooks._record import Step as Step
+    from opskit.runbooks._run import RunResult as RunResult
+    from opskit.runbooks._run import run_runbook as run_runbook
+    from opskit.runbooks.contract import ChecksFailed as ChecksFailed
+    from opskit.runbooks.contract import Run as Run
+    from opskit.runbooks.contract import runbook as runbook
+
+_PLACES = {
+    "_index": ("make_index",),
+    "_masters": ("Runbook", "find_runbook", "list_runbooks"),
+    "_parameters": ("Parameter",),
+    "_record": ("Check", "CheckResult", "Outcome", "Step"),
+    "_run": ("RunResult", "run_runbook"),
+    "contract": ("ChecksFailed", "Run", "runbook"),
+}
+_WHERE = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [*_WHERE]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'opskit.runbooks' has no attribute {name!r}")
+    return getattr(import_module(f"opskit.runbooks.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

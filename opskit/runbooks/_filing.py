@@ -34,6 +34,7 @@ WORK = "work.ipynb"
 ORDER = "order.json"
 LOG = "worker.log"
 LOCK = "lock"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,12 @@ def _renamed(fresh: Path, work: Path) -> bool:
 
 def not_writable(reports: Path, error: OSError) -> StoreError:
     """The error for a directory of reports that refuses to be written to."""
+    if error.errno in NO_ROOM:
+        return StoreError(
+            f"there is no room for the report in {str(reports)!r}: {error.strerror}",
+            ErrorKind.STORE_FULL,
+            "Make room there; the next run of a runbook, or 'opskit runbook index', files the report.",
+        )
     return StoreError(
         f"the reports cannot be written to {str(reports)!r}: {error.strerror}",
         ErrorKind.STORE_NOT_WRITABLE,

@@ -2,9 +2,10 @@
 
 A kernel specification called ``python3`` may be registered for another Python, or not at all (a bare virtual
 environment): neither is asked. The working directory is no place to import from, so that a file lying there cannot
-stand in for a library.
+stand in for a library. A guard leads the kernel's process group; see `opskit.runbooks._guard`.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.paths import jupyter_runtime_dir
-from traitlets import default
+from traitlets import Unicode, default
 
 # A socket's path has at most 107 bytes (unix(7)); ours is the connection file's with "-ipc-1" in place of ".json".
 SOCKET_PATH = 100
+PYTHON = [sys.executable, "-P", "-m"]
 
 
 class OwnKernelSpecs(KernelSpecManager):
@@ -23,19 +25,11 @@ class OwnKernelSpecs(KernelSpecManager):
 
     def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
         """The running interpreter's kernel, whatever `kernel_name` is."""
+        manager: Any = self.parent
+        guard = [*PYTHON, "opskit.runbooks._guard", str(os.getpid()), manager.answered_for]
+        kernel = [*PYTHON, "ipykernel", "-f", "{connection_file}", "--IPKernelApp.ignore_cwd=True"]
         return KernelSpec(
-            argv=[
-                sys.executable,
-                "-P",
-                "-m",
-                "ipykernel",
-                "-f",
-                "{connection_file}",
-                "--IPKernelApp.ignore_cwd=True",
-            ],
-            display_name="Python 3",
-            language="python",
-            name=kernel_name,
+            argv=[*guard, *kernel], display_name="Python 3", language="python", name=kernel_name
         )
 
 
@@ -45,9 +39,16 @@ class OwnKernelManager(AsyncKernelManager):
     Then no two kernels that start at once take the same port, and nobody else on the machine can connect.
     """
 
+    # The executed notebook that the guard puts right should this process be killed; empty when somebody else does.
+    answered_for = Unicode("")
+
     @default("kernel_spec_manager")
     def _own_kernel_specs(self) -> Any:
         return OwnKernelSpecs(parent=self)
+
+    @default("shutdown_wait_time")
+    def _time_to_stop_servers(self) -> float:
+        return 20.0
 
     @default("transport")
     def _sockets(self) -> str:

@@ -25,6 +25,15 @@ class Runbook:
     parameters: tuple[Parameter, ...]
     path: Path
 
+    def as_dict(self) -> dict[str, Any]:
+        """What it says of itself, as plain data."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "summary": self.summary,
+            "parameters": [parameter.as_dict() for parameter in self.parameters],
+        }
+
 
 def masters_directory() -> Path:
     """Where the masters are: inside the installed package, or beside it in a checkout."""
@@ -72,25 +81,38 @@ def read_master(path: Path) -> Runbook:
     """
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        code = [cell for cell in cells if cell["cell_type"] == "code"]
-        tags = code[0]["metadata"].get("tags", []) if code else []
+        parameters = parameters_of(cells, path.stem)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{str(path)!r} is not a notebook: {type(error).__name__}") from None
-    if "parameters" not in tags:
+    title, summary = _headline(cells)
+    return Runbook(
+        name=path.stem, title=title or path.stem, summary=summary, parameters=parameters, path=path
+    )
+
+
+def parameters_of(cells: Sequence[Mapping[str, Any]], name: str) -> tuple[Parameter, ...]:
+    """What the cells of the runbook called `name` declare.
+
+    Raises
+    ------
+    InputError
+        The first code cell is not tagged ``parameters``, or declares no ``cluster: str``.
+    """
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    if not code or "parameters" not in code[0]["metadata"].get("tags", []):
         raise InputError(
-            f"the first code cell of the runbook {path.stem!r} is not tagged 'parameters'",
+            f"the first code cell of the runbook {name!r} is not tagged 'parameters'",
             hint="Give the cell that declares 'cluster: str' this tag.",
         )
     parameters = declared_parameters(_source(code[0]))
     if not any(p.name == "cluster" and p.type == "str" for p in parameters):
         raise InputError(
-            f"the runbook {path.stem!r} declares no parameter 'cluster: str'",
+            f"the runbook {name!r} declares no parameter 'cluster: str'",
             hint='Add a line cluster: str = "main"  # what it works on.',
         )
-    title, summary = _headline(cells)
-    return Runbook(
-        name=path.stem, title=title or path.stem, summary=summary, parameters=parameters, path=path
-    )
+    return parameters
 
 
 def _headline(cells: Sequence[Mapping[str, Any]]) -> tuple[str, str]:

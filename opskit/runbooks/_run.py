@@ -16,8 +16,9 @@ import opskit
 from opskit.config import Settings, jupyter_user
 from opskit.errors import ErrorKind, InputError, OpskitError, error_from_dict
 from opskit.runbooks._masters import Runbook, find_runbook
-from opskit.runbooks._parameters import Value, read_parameters
+from opskit.runbooks._parameters import Value, check_parameters
 from opskit.runbooks._record import FORMAT, Check, Outcome, Step, actor, timestamp
+from opskit.runbooks._secrets import run_scrubber
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ def run_runbook(
     settings: Settings,
     name: str,
     cluster: str,
-    parameters: Mapping[str, str] | None = None,
+    parameters: Mapping[str, Value] | None = None,
     *,
     timeout: timedelta | None = None,
     directory: Path | None = None,
@@ -84,7 +85,8 @@ def run_runbook(
     Parameters
     ----------
     parameters
-        Texts, as typed on a command line; those left out keep the default of the master.
+        Texts are read as if typed on a command line; other values must be of the declared types. Those left out keep
+        the default of the master.
     timeout
         After this long the run is aborted; `None` sets no limit.
     directory
@@ -93,8 +95,8 @@ def run_runbook(
     Raises
     ------
     InputError
-        A parameter is not declared by the master, or its text is not of the declared type; the settings come from no
-        file. Nothing was done.
+        A parameter is not declared by the master, missing, not of the declared type, not allowed, or a secret; the
+        settings come from no file. Nothing was done.
     NotFoundError
         There is no such runbook, or no such cluster in the settings. Nothing was done.
     StoreError
@@ -118,21 +120,22 @@ def _order(
     settings: Settings,
     master: Runbook,
     cluster: str,
-    parameters: Mapping[str, str],
+    parameters: Mapping[str, Value],
     timeout: timedelta | None,
 ) -> dict[str, Any]:
-    if parameters.get("cluster", cluster) != cluster:
+    given = {"cluster": cluster, **parameters}
+    values = check_parameters(master.parameters, given, run_scrubber(), texts=True)
+    if values["cluster"] != cluster:
         raise InputError(
-            f"the parameter 'cluster' is {parameters['cluster']!r}, but the runbook is run on {cluster!r}",
+            f"the parameter 'cluster' is {values['cluster']!r}, but the runbook is run on {cluster!r}",
             hint="Leave the parameter out; the cluster is named once.",
         )
-    values = read_parameters(master.parameters, {**parameters, "cluster": cluster})
     return {
         "format": FORMAT,
         "runbook": master.name,
         "master": str(master.path.absolute()),
         "cluster": cluster,
-        "parameters": {p.name: values.get(p.name, p.default) for p in master.parameters},
+        "parameters": values,
         "configuration": str(settings.file),
         "reports": str(settings.reports_directory.absolute()),
         "timeout_seconds": timeout and timeout.total_seconds(),

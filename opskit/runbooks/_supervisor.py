@@ -22,7 +22,9 @@ from typing import Any
 from opskit.errors import OpskitError
 from opskit.reports.format import format_duration
 from opskit.runbooks import _worker
-from opskit.runbooks._filing import LOG, WORK, Desk, lost_runs, not_writable, reserve
+from opskit.runbooks._filing import LOG, WORK, Desk, not_writable, reserve
+from opskit.runbooks._imports import lighten
+from opskit.runbooks._lost import file_lost, make_room, note_end
 from opskit.runbooks._outcome import Interruption
 from opskit.runbooks._processes import become_subreaper, end_descendants, reap
 from opskit.runbooks._record import Outcome
@@ -39,6 +41,7 @@ LINE = 300
 def main() -> int:
     """Do the run that the first line of standard input orders, and write its result to standard output."""
     stopped = _StopSignals()
+    lighten()
     order = json.loads(_worker.first_line())
     become_subreaper()
     try:
@@ -53,20 +56,13 @@ def _supervise(order: dict[str, Any], stopped: "_StopSignals") -> dict[str, Any]
     reports = Path(order["reports"])
     desk = reserve(reports, order)
     try:
-        _file_lost(reports, order["host"])
+        make_room(desk)
+        file_lost(reports, order["host"])
         interruption = _run(order, desk, stopped)
+        note_end(desk, interruption)
         return file_report(desk, interruption, datetime.now(UTC))
     except OSError as error:
         raise not_writable(reports, error) from error
-
-
-def _file_lost(reports: Path, host: str) -> None:
-    interruption = Interruption(outcome=Outcome.DIED, reason="every process of the run was lost")
-    for lost in lost_runs(reports, host):
-        with contextlib.suppress(
-            Exception
-        ):  # a strange trace must not keep the next run from running
-            file_report(lost, interruption)
 
 
 class _StopSignals:
@@ -90,6 +86,7 @@ def _run(order: dict[str, Any], desk: Desk, stopped: _StopSignals) -> Interrupti
             stderr=log,
             env=environment | {"OPSKIT_CONFIG": order["configuration"]},
             start_new_session=True,
+            pass_fds=(desk.lock,),  # the desk is not free before the worker has ended, too
         )
         assert worker.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -138,8 +135,13 @@ def interruption(code: int, reason: str | None, log: Path) -> Interruption | Non
         return None
     if reason is not None:
         return Interruption(outcome=Outcome.ABORTED, reason=reason)
+    if code == _worker.STOPPED:
+        why = "the process that ran the notebook was asked to end"
+        return Interruption(outcome=Outcome.ABORTED, reason=why)
     if code == _worker.KERNEL_DIED:
         why = "the kernel died"
+    elif code == _worker.NO_ROOM:
+        why = "there was no room for the executed notebook"
     elif code < 0:
         why = f"the process that ran the notebook was ended by {signal.Signals(-code).name}"
     else:

@@ -10,50 +10,31 @@ import signal
 import sys
 import threading
 import time
-from pathlib import Path
-from typing import Any
 
-from opskit.runbooks._processes import become_subreaper, children, end_descendants
+from opskit.runbooks import _filing
+from opskit.runbooks._imports import lighten
+from opskit.runbooks._processes import become_subreaper, end_descendants
+from opskit.runbooks._stop import StopRequest
 
-# Exit codes: every cell was run; one of them raised; it was asked to end; the kernel was lost; the supervisor was.
+# Exit codes: every cell was run; the run did not pass; it was asked to end; the kernel was lost; the supervisor
+# was; the disk is full.
 # Python itself ends with 1 on an error that nobody caught, so 1 is none of them.
-COMPLETE, RAISED, STOPPED, KERNEL_DIED, ORPHANED = 0, 10, 11, 12, 13
+COMPLETE, RAISED, STOPPED, KERNEL_DIED, ORPHANED, NO_ROOM = 0, 10, 11, 12, 13, 14
+ENGINE = "opskit"
 GRACE = 10.0
+# Twenty runs may begin at once.
+START_TIMEOUT = 600
 
 
 def main() -> int:
     """Run the notebook that the first line of standard input orders; end when that input ends."""
     order = json.loads(first_line())
     become_subreaper()
-    stop = _Stop()
-    signal.signal(signal.SIGTERM, stop.ask)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = StopRequest()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop.ask)
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     return _run(order, stop)
-
-
-class Stopped(Exception):
-    """Somebody asked for the end, and no further cell is begun."""
-
-
-class _Stop:
-    """Ends the run in order: the cell that runs is interrupted, and none is begun after it."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def ask(self, _signal: int, _frame: Any) -> None:
-        # The kernel is our only child, and leads a process group: so the operation it waits for is told, too. The
-        # cell ends with KeyboardInterrupt, its context managers stop what they started, and papermill writes the rest.
-        # A kernel that runs no cell ignores the signal (ipykernel does so between cells).
-        if not self.asked:
-            self.asked = True
-            for pid in children(os.getpid()):
-                os.killpg(pid, signal.SIGINT)
-
-    def before_cell(self, **_: Any) -> None:
-        if self.asked:
-            raise Stopped
 
 
 def first_line() -> bytes:
@@ -72,38 +53,33 @@ def _end_with_supervisor() -> None:
     os._exit(ORPHANED)
 
 
-def _run(order: dict[str, Any], stop: _Stop) -> int:
+def _run(order: dict[str, object], stop: StopRequest) -> int:
+    lighten()
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from papermill.iorw import LocalHandler, papermill_io
+    from papermill.engines import papermill_engines
 
-    from opskit.runbooks._kernel import OwnKernelManager
+    from opskit.runbooks._engine import OpskitEngine
 
-    class WholeFiles(LocalHandler):  # type: ignore[misc]
-        """papermill's handler of local files, but a crash in the middle of a write loses nothing."""
-
-        def write(self, buf: str, path: str) -> None:
-            part = Path(path + ".part")
-            part.write_text(buf, encoding="utf-8")
-            part.replace(path)
-
-    papermill_io.register("/", WholeFiles())
+    papermill_engines.register(ENGINE, OpskitEngine)  # whatever is installed under that name
     try:
         papermill.execute_notebook(
-            _literally(order["master"]),
-            _literally(order["output"]),
+            _literally(str(order["master"])),
+            _literally(str(order["output"])),
             parameters=order["parameters"],
-            kernel_name="python3",
-            kernel_manager_class=OwnKernelManager,
-            on_cell_execute=stop.before_cell,
+            engine_name=ENGINE,
             progress_bar=False,
+            start_timeout=START_TIMEOUT,
+            stop=stop,
         )
-    except papermill.PapermillExecutionError:
-        return RAISED
-    except Stopped:
-        return STOPPED
     except DeadKernelError:
-        return KERNEL_DIED
+        return STOPPED if stop.asked else KERNEL_DIED
+    except papermill.exceptions.PapermillException:
+        return STOPPED if stop.asked else RAISED
+    except OSError as error:
+        if error.errno in _filing.NO_ROOM:
+            return NO_ROOM
+        raise
     return COMPLETE
 
 

@@ -23,7 +23,12 @@ from opskit.operations.check import Finding
 from opskit.reports.charts import durations_chart
 from opskit.reports.drawing import Chart
 from opskit.runbooks import _cards
-from opskit.runbooks._parameters import Value, check_names, declared_parameters
+from opskit.runbooks._parameters import (
+    Value,
+    check_names,
+    check_parameters,
+    declared_parameters,
+)
 from opskit.runbooks._record import (
     CHECK,
     FORMAT,
@@ -38,6 +43,7 @@ from opskit.runbooks._record import (
     summary,
     timestamp,
 )
+from opskit.runbooks._secrets import run_scrubber
 
 T = TypeVar("T")
 
@@ -58,7 +64,8 @@ def runbook(namespace: MutableMapping[str, Any]) -> "Run":
     Raises
     ------
     InputError
-        A value is not of the declared type, a parameter was given that is not declared, or this is no notebook.
+        A value is not of the declared type, not allowed or a secret, a parameter was given that is not declared, or
+        this is no notebook.
     NotFoundError
         There is no configuration, or the parameter ``cluster`` names no cluster in it.
     """
@@ -71,7 +78,8 @@ def runbook(namespace: MutableMapping[str, Any]) -> "Run":
         )
     declared = declared_parameters(sources[place])
     check_names(declared, [name for s in sources[place + 1 :] for name in _injected(s)])
-    values = {p.name: p.check(namespace.get(p.name, p.default)) for p in declared}
+    given = {p.name: namespace.get(p.name, p.default) for p in declared}
+    values = check_parameters(declared, given, run_scrubber(), texts=False)
     settings = load_settings()
     cluster = settings.cluster(str(values.get("cluster", ""))).name
     return Run(settings=settings, cluster=cluster, parameters=values)

@@ -1,5 +1,6 @@
 """Small runbooks for tests, and settings that need no server."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ dry_run: bool = False  # whether to pretend
 BIND = "import opskit\n\nrun = opskit.runbook(globals())"
 PASS = 'with run.step("Think"):\n    run.check("one is one", 1 == 1)'
 FINISH = "run.finish()"
+# What a runbook leaves behind must not outlive it: a process in a session of its own.
+LEAVE = 'import subprocess\nsubprocess.Popen(["sleep", "86399"], start_new_session=True)'
+SLEEP = "import time\ntime.sleep(600)"
 
 
 def notebook(*cells: str, parameters: str = PARAMETERS) -> Any:
@@ -42,12 +46,30 @@ def write_book(directory: Path, name: str, *cells: str) -> Path:
     return path
 
 
-def write_settings(directory: Path, clusters: Sequence[str] = ("main",)) -> Settings:
-    """Settings of clusters that nobody connects to."""
+def write_settings(
+    directory: Path, clusters: Sequence[str] = ("main",), reports: Path | None = None
+) -> Settings:
+    """Settings of clusters that nobody connects to; reports are below the directory, or elsewhere."""
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "opskit.toml"
     lines = ["[repository]", f'url = "{(directory / "repository").as_uri()}"']
+    if reports is not None:
+        lines += ["[reports]", f'directory = "{reports}"']
     for cluster in clusters:
         lines += [f"[clusters.{cluster}]", 'conninfo = "service=nowhere"']
     file.write_text("\n".join(lines), encoding="utf-8")
     return load_settings(file)
+
+
+def left_over(mark: str) -> list[int]:
+    """The processes whose command line or environment holds `mark`, this one left out."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                content = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if mark.encode() in content:
+                found.append(int(entry.name))
+    return found

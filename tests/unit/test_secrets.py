@@ -139,9 +139,9 @@ def test_an_environment_tells_what_is_secret() -> None:
     environment = {
         "PGPASSWORD": "hunter2",
         "AWS_SECRET_ACCESS_KEY": "wJalrXUt/nFEMI",
-        "PWD": "/work/place",
-        "OLDPWD": "/work/other",
-        "PGPASSFILE": "/home/me/.pgpass",
+        "PWD": "/srv/place",
+        "OLDPWD": "/srv/other",
+        "PGPASSFILE": "/srv/me/.pgpass",
         "GOOGLE_APPLICATION_CREDENTIALS": "/etc/google.json",
         "MY_TOKEN": "abc",
         "USE_TOKEN": "true",
