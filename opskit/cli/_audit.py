@@ -94,14 +94,13 @@ def verify(
 
     With --log or --reports it reads these files only: no configuration, no catalog, no server.
     """
-    from opskit.evidence import verify as verifying
+    from opskit.cluster import verify_audit
+    from opskit.evidence.verify import verify_offline
 
     if log is None and reports is None and not certificate:
-        verdict = verifying.verify_audit(context.obj.settings(), keys=key, head=head)
+        verdict = verify_audit(context.obj.config, keys=key, head=head)
     else:
-        verdict = verifying.verify_offline(
-            log, reports, keys=key, head=head, certificates=certificate
-        )
+        verdict = verify_offline(log, reports, keys=key, head=head, certificates=certificate)
     if json:
         output.print_json(_verdict_data(verdict))
     else:

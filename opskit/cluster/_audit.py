@@ -1,11 +1,14 @@
 """What the audit log says of a cluster, and whether log and reports are as they were written."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opskit.cluster._opened import OpenedCluster
 from opskit.config import load_settings
+from opskit.repository.records import object_sha256
+from opskit.store import open_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,9 +40,9 @@ def verify_audit(
     keys: Sequence[Path | str] = (),
     head: str | None = None,
 ) -> "AuditVerdict":
-    """Verify the audit log and all reports; see `opskit.evidence.verify.verify_audit`.
+    """Verify the audit log, all reports, and the records of the backups that they vouch for.
 
-    What is found is a result, not an error.
+    What is found is a result, not an error. See `opskit.evidence.verify.verify_audit`.
 
     Parameters
     ----------
@@ -49,4 +52,9 @@ def verify_audit(
     from opskit.evidence.verify import verify_audit
 
     settings = load_settings(Path(config) if config else None)
-    return verify_audit(settings, keys=[Path(key) for key in keys], head=head)
+    return verify_audit(
+        settings,
+        keys=[Path(key) for key in keys],
+        head=head,
+        digest=partial(object_sha256, open_store(settings.repository_url)),
+    )

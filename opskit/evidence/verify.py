@@ -6,6 +6,7 @@ from pathlib import Path
 
 from opskit.config import Settings
 from opskit.errors import InputError, OpskitError
+from opskit.evidence._backups import Digest, compare_backups
 from opskit.evidence.keys import KeyFile, KeyRing
 from opskit.evidence.log import open_catalog, read_log
 from opskit.evidence.reports import STAMP, ReportCheck, survey_reports
@@ -38,7 +39,11 @@ class AuditVerdict:
 
 
 def verify_audit(
-    settings: Settings, *, keys: Sequence[Path] = (), head: str | None = None
+    settings: Settings,
+    *,
+    keys: Sequence[Path] = (),
+    head: str | None = None,
+    digest: Digest | None = None,
 ) -> AuditVerdict:
     """Verify the configured log and reports.
 
@@ -48,6 +53,8 @@ def verify_audit(
         The public keys to trust; by default those that are configured, and the public half of the configured key.
     head
         The digest of an entry that was noted elsewhere, and must be in the log.
+    digest
+        Gives the SHA-256 of an object of the repository, to compare the records of backups.
 
     Raises
     ------
@@ -77,6 +84,7 @@ def verify_audit(
         head=head,
         certificates=settings.audit.timestamp_certificates,
         authority=settings.audit.timestamp_authority is not None,
+        digest=digest,
     )
     missing = _missing(operations, found, pending)
     return AuditVerdict(
@@ -124,6 +132,7 @@ def verify_files(
     head: str | None = None,
     certificates: Sequence[Path] = (),
     authority: bool = False,
+    digest: Digest | None = None,
 ) -> AuditVerdict:
     """Verify a log, a directory of reports, or both against each other; no server, catalog or network is asked.
 
@@ -133,6 +142,8 @@ def verify_files(
         `None` for what there is not.
     authority
         Whether reports should be time-stamped.
+    digest
+        As for `verify_audit`.
     """
     notes = []
     filed = survey_reports(reports) if reports is not None else []
@@ -149,12 +160,14 @@ def verify_files(
         findings, told = _log_findings(found, keys, check.witnesses, head)
         notes += told
     notes += _report_notes(check, keys, certificates, authority)
+    differing, told = compare_backups(filed, digest)
+    notes += told
     last = max(found or (), key=lambda one: one.number, default=None)
     return AuditVerdict(
         entries=len(found or ()),
         reports=len(filed),
         head=Head(number=last.number, sha256=last.sha256) if last else Head(number=0, sha256=START),
-        findings=(*findings, *check.findings),
+        findings=(*findings, *check.findings, *differing),
         notes=tuple(notes),
     )
 
@@ -203,10 +216,6 @@ def _report_notes(
     if authority and len(stamped) < len(check.reports):
         notes.append(
             f"{_count([r.name for r in check.reports if STAMP not in r.files])} not time-stamped"
-        )
-    if check.reports:
-        notes.append(
-            "masters and backups were not compared with the digests that records keep of them"
         )
     return notes
 

@@ -2,6 +2,7 @@
 
 import hashlib
 
+from opskit.errors import NotFoundError
 from opskit.store import Store
 
 RECORD = "backup.json"
@@ -27,7 +28,19 @@ def record_sha256(store: Store, cluster: str, name: str) -> str:
     StoreError
         The storage fails.
     """
+    return _sha256(store, record_name(cluster, name))
+
+
+def object_sha256(store: Store, name: str) -> str | None:
+    """The SHA-256 of an object; `None` when there is none of that name. Errors as `record_sha256`."""
+    try:
+        return _sha256(store, name)
+    except NotFoundError:
+        return None
+
+
+def _sha256(store: Store, name: str) -> str:
     digest = hashlib.sha256()
-    for piece in store.get(record_name(cluster, name)):
+    for piece in store.get(name):
         digest.update(piece)
     return digest.hexdigest()

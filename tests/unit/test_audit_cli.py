@@ -17,7 +17,7 @@ from tests.unit.test_audit_trail import run
 
 CONFIGURATION = """
 [repository]
-url = "./repository"
+url = "file:///./repository"
 [audit]
 key = "audit.key"
 [clusters.main]

@@ -1,5 +1,6 @@
 """Reports filed in the audit trail: sealed, stamped and entered; and never lost because that was not possible."""
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -11,6 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 
+import opskit
 from opskit.cluster import Cluster
 from opskit.config import Settings, load_settings
 from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, NotFoundError
@@ -21,11 +23,13 @@ from opskit.evidence.verify import verify_audit
 from opskit.model.audit import SignatureState
 from opskit.model.chain import Fault
 from opskit.model.operation import OperationKind, OperationStatus
+from opskit.runbooks._evidence import BACKUP
 from opskit.runbooks._filing import Desk, reserve
 from opskit.runbooks._report import file_report
 from tests.support.authority import Authority
 from tests.unit.test_runbook_outcome import executed
 
+BACKUP_NAME = "20261122T140305Z"
 NOW = datetime(2026, 11, 22, 14, 3, 5, tzinfo=UTC)
 Configure = Callable[..., Settings]
 
@@ -64,7 +68,11 @@ def run(settings: Settings, **changed: Any) -> dict[str, Any]:
         "opskit_version": "1.0",
     }
     desk = reserve(settings.reports_directory, {**order, **changed})
-    nbformat.write(executed(), desk.work / "work.ipynb")
+    book = executed()
+    told = {"cluster": "main", "name": BACKUP_NAME}
+    shown = {BACKUP: told, "text/html": "<p>b</p>"}
+    book.cells[3].outputs.append(nbformat.v4.new_output("display_data", shown))
+    nbformat.write(book, desk.work / "work.ipynb")
     return file_report(desk, None, NOW)
 
 
@@ -102,6 +110,25 @@ def test_a_filed_report_verifies(signing: Settings) -> None:
     verdict = verify_audit(signing)
     assert verdict.passed, verdict.findings
     assert (verdict.entries, verdict.reports, verdict.head.number) == (2, 2, 2)
+
+
+def test_a_backup_is_the_one_that_the_report_vouches_for(signing: Settings, tmp_path: Path) -> None:
+    """The digest of the backup's record is kept, and compared as long as the backup is there."""
+    stored = tmp_path / f"repository/main/backups/{BACKUP_NAME}/backup.json"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("{}")
+    record = read_record(Path(run(signing)["record"]))
+    name = f"main/backups/{BACKUP_NAME}/backup.json"
+    assert record.subjects[name] == hashlib.sha256(b"{}").hexdigest()
+    assert Cluster("main", signing).audit()["backup"].iloc[0] == BACKUP_NAME
+    assert opskit.verify_audit(signing.file).passed
+    stored.write_text("{ }")
+    verdict = opskit.verify_audit(signing.file)
+    assert verdict.findings[0].subject == f"backup main/backups/{BACKUP_NAME}"
+    stored.unlink()
+    verdict = opskit.verify_audit(signing.file)
+    assert verdict.passed
+    assert any("not in the repository any more" in note for note in verdict.notes)
 
 
 def test_operations_and_reports_make_one_chain(signing: Settings) -> None:
