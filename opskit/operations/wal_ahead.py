@@ -1,0 +1,101 @@
+"""Fetch the segments that a recovery asks for next, into its spool.
+
+It runs beside the recovery, in a process of its own, for as long as its segments are taken. It decides nothing: what it
+cannot fetch, the call that needs it meets, and tells.
+"""
+
+import time
+from collections import deque
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+
+from opskit.errors import OpskitError
+from opskit.model.wal import WalSegment, check_segment
+from opskit.operations.wal_spool import SpoolLead, most_segments
+from opskit.repository.wal import WalArchive
+
+_AT_ONCE = 2
+_POLL_SECONDS = 0.02
+_IDLE_SECONDS = 2.0
+
+
+def fetch_ahead(
+    archive: WalArchive, system_identifier: str, after: WalSegment, spool: SpoolLead
+) -> None:
+    """Keep the spool full of what follows `after` on its timeline.
+
+    Ends where the archive does, when a segment cannot be fetched, when none has been taken for two seconds, and when
+    the server has ended or the spool has been removed. Raises nothing for what goes wrong with a segment. A spool that
+    is empty in the end is removed.
+    """
+    if spool.has_room(after.size):
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ahead") as threads:
+            _fill(_Ahead(archive, system_identifier, after, spool), threads)
+    if not spool.is_wanted() or not spool.whole():
+        spool.remove()
+
+
+def _fill(ahead: "_Ahead", threads: ThreadPoolExecutor) -> None:
+    fetching: deque[Future[bool]] = deque()
+    while ahead.is_of_use():
+        while fetching and fetching[0].done():
+            ahead.has_ended |= not fetching.popleft().result()
+        if ahead.has_ended and not fetching:
+            return
+        segment = ahead.next() if len(fetching) < _AT_ONCE else None
+        if segment is not None:
+            fetching.append(threads.submit(ahead.fetch, segment))
+        elif fetching:
+            wait(fetching, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+        else:
+            time.sleep(_POLL_SECONDS)
+
+
+class _Ahead:
+    """What to fetch next, and how."""
+
+    def __init__(
+        self, archive: WalArchive, system_identifier: str, after: WalSegment, spool: SpoolLead
+    ) -> None:
+        self.has_ended = False
+        self._archive, self._system_identifier, self._spool = archive, system_identifier, spool
+        self._next = after.next()
+        for name in set(spool.names()) - set(spool.whole()) - {self._next.name}:
+            spool.give_up(name)  # who began it was killed
+        while self._next.name in spool.whole():
+            self._next = self._next.next()
+        self._left = len(spool.names())
+        self._taken_at = time.monotonic()
+
+    def is_of_use(self) -> bool:
+        """Whether somebody takes what is fetched."""
+        left = len(self._spool.names())
+        if left < self._left:
+            self._taken_at = time.monotonic()
+        self._left = left
+        return time.monotonic() - self._taken_at < _IDLE_SECONDS and self._spool.is_wanted()
+
+    def next(self) -> WalSegment | None:
+        """The next segment, announced, if there is room for it."""
+        if self.has_ended or self._left >= most_segments(self._next.size):
+            return None
+        segment, self._next = self._next, self._next.next()
+        try:
+            self._spool.announce(segment.name)
+        except OSError:  # the spool is gone, or the disk is full
+            self.has_ended = True
+            return None
+        self._left += 1
+        return segment
+
+    def fetch(self, segment: WalSegment) -> bool:
+        """Fetch a segment that was announced, in a thread; whether it is there."""
+        try:
+            content = self._archive.segment(segment)
+            check_segment(segment, content, self._system_identifier)
+            self._spool.put(segment.name, content)
+        except (OpskitError, OSError):
+            with suppress(OSError):
+                self._spool.give_up(segment.name)
+            return False
+        return True
