@@ -11,6 +11,7 @@ from types import ModuleType
 from opskit.cluster._audit import Audit, verify_audit
 from opskit.cluster._reports import Reports
 from opskit.cluster._restores import Restores
+from opskit.cluster._retention import Retained
 from opskit.cluster._wal import Wal
 from opskit.config import load_settings
 
@@ -38,8 +39,8 @@ def clusters(config: Path | str | None = None) -> list[str]:
     return sorted(load_settings(Path(config) if config else None).clusters)
 
 
-class Cluster(Restores, Wal, Reports, Audit):
-    """One configured cluster, its backups, its WAL archive, and the reports and the audit log on it.
+class Cluster(Restores, Wal, Retained, Reports, Audit):
+    """One configured cluster, its backups, its WAL archive, what of them is kept, and the reports and audit log on it.
 
     `create_backup`, `download` and `restore` work in this process and return when they are done; `start_backup`,
     `start_download` and `start_restore` do the same in a process of their own and return at once. Both are recorded

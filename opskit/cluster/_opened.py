@@ -101,7 +101,7 @@ class OpenedCluster:
             kind=kind,
             cluster=self.name,
             parameters=parameters,
-            actor=_actor(),
+            actor=actor_name(),
             jupyter_user=jupyter_user(),
             id=operation,
             monitor=monitor,
@@ -130,7 +130,8 @@ class OpenedCluster:
         )
 
 
-def _actor() -> str:
+def actor_name() -> str:
+    """The account that runs this process, as the system knows it; the environment could say anything."""
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

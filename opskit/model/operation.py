@@ -13,6 +13,9 @@ class OperationKind(StrEnum):
     RESTORE = "restore"
     DOWNLOAD = "download"
     WAL_STREAM = "wal stream"
+    EXPIRE = "expire"
+    HOLD = "hold"
+    RELEASE = "release"
 
 
 class OperationStatus(StrEnum):

@@ -1,0 +1,125 @@
+"""The commands on what is kept: expire, hold, release."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from opskit.cli import _output as output
+from opskit.cli._app import BackupName, ClusterName, Json, OperationId, app, open_cluster
+from opskit.cli._progress import monitored, waiting
+from opskit.reports.format import format_bytes
+
+if TYPE_CHECKING:
+    from opskit.operations.expire import Expired, ExpirePlan, LostInterval
+
+
+@app.command()
+def expire(
+    context: typer.Context,
+    cluster: ClusterName,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go and why; change nothing.")
+    ] = False,
+    json: Json = False,
+    operation: OperationId = None,
+) -> None:
+    """Remove the backups and the WAL that the cluster's retention no longer keeps."""
+    source = open_cluster(context, cluster)
+    plan = source.plan_expire()
+    with waiting("reading the WAL archive's ends"):
+        lost = source.intervals_lost(plan)
+    if not json:
+        _print_plan(plan, lost)
+    done = None
+    if not dry_run and not plan.is_empty:
+        with monitored(context.obj.ending) as monitor:
+            done = source.expire(plan, monitor=monitor, operation=operation)
+    if json:
+        output.print_json({**_plan_data(plan, lost), "done": done and _done_data(done)})
+    elif done is not None:
+        _print_done(done)
+
+
+@app.command()
+def hold(
+    context: typer.Context,
+    cluster: ClusterName,
+    backup: BackupName,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What for.")] = "",
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="TIME", help="By default until it is released."),
+    ] = None,
+) -> None:
+    """Keep a backup, whatever the retention says."""
+    placed = open_cluster(context, cluster).hold(backup, reason, until=until)
+    typer.echo(f"{placed.backup} is {placed.words}")
+
+
+@app.command()
+def release(context: typer.Context, cluster: ClusterName, backup: BackupName) -> None:
+    """End a hold."""
+    open_cluster(context, cluster).release(backup)
+
+
+def _print_plan(plan: "ExpirePlan", lost: "list[LostInterval] | None") -> None:
+    from opskit.reports.retention import describe
+
+    if plan.decisions:
+        output.print_table(
+            ["Backup", "Started by", "Stored", "What", "Why"],
+            [
+                [
+                    decision.backup.name,
+                    str(decision.backup.trigger),
+                    format_bytes(decision.backup.stored_bytes),
+                    "keep" if decision.keep else "expire",
+                    "; ".join(decision.reasons),
+                ]
+                for decision in plan.decisions
+            ],
+        )
+    for line in describe(plan, lost):
+        typer.echo(line)
+
+
+def _print_done(done: "Expired") -> None:
+    for name, reason in done.kept_after_all.items():
+        typer.echo(f"kept after all: {name}, {reason}")
+    typer.echo(
+        f"removed {len(done.backups)} backups and {done.wal_segments} WAL segments,"
+        f" {format_bytes(done.freed_bytes)} freed"
+    )
+
+
+def _plan_data(plan: "ExpirePlan", lost: "list[LostInterval] | None") -> Mapping[str, Any]:
+    return {
+        "cluster": plan.cluster,
+        "backups": [
+            {
+                "name": decision.backup.name,
+                "keep": decision.keep,
+                "reasons": list(decision.reasons),
+                "stored_bytes": decision.backup.stored_bytes,
+            }
+            for decision in plan.decisions
+        ],
+        "unfinished": list(plan.abandoned),
+        "wal_segments": len(plan.wal),
+        "freed_bytes": plan.freed_bytes,
+        "intervals_lost": None
+        if lost is None
+        else [
+            {"timeline": one.timeline, "from_at": one.from_at, "to_at": one.to_at} for one in lost
+        ],
+    }
+
+
+def _done_data(done: "Expired") -> Mapping[str, Any]:
+    return {
+        "backups": list(done.backups),
+        "kept_after_all": dict(done.kept_after_all),
+        "wal_segments": done.wal_segments,
+        "freed_bytes": done.freed_bytes,
+    }
