@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from opskit.reports.index import read_reports
+from opskit.reports.index_page import render_index
 from opskit.runbooks import run_runbook
 from tests.notebooks.books import FINISH, PASS, write_book, write_settings
 from tests.notebooks.lab import TIMEZONE, launch
@@ -66,6 +68,15 @@ def test_a_run_is_found_in_the_browser(browser: Browser, tmp_path: Path) -> None
     page.get_by_role("row", name="real").get_by_role("link", name="real").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("A small book")
     assert asked == [(reports / "index.html").as_uri(), result.html.as_uri()]
+    assert told == []
+
+    many = tmp_path / "many.html"
+    many.write_text(render_index(list(read_reports(reports)) * 200, result.ended_at))
+    page.goto(many.as_uri())
+    assert len(_rows(page)) == 500
+    expect(page.locator("#counted")).to_have_text("600 runs, the first 500 are shown")
+    page.get_by_role("button", name="Show all").click()
+    assert len(_rows(page)) == 600
     assert told == []
 
     still = browser.new_context(java_script_enabled=False).new_page()

@@ -1,13 +1,15 @@
 "use strict";
-// Filters and sorts the table. Without it, the table is whole, and newest first.
+// Filters and sorts the table, and shows the first 500 rows until asked for all: laying out ten thousand takes seconds.
+// Without it, the table is whole, and newest first.
 (() => {
   const table = document.getElementById("runs");
   if (!table) return;
   const body = table.tBodies[0];
   const all = Array.from(body.rows);
   const text = new Map(all.map((row) => [row, row.textContent.toLowerCase()]));
-  const [find, cluster, runbook, outcome, counted] =
-    ["find", "cluster", "runbook", "outcome", "counted"].map((id) => document.getElementById(id));
+  const [find, cluster, runbook, outcome, counted, more] =
+    ["find", "cluster", "runbook", "outcome", "counted", "more"].map((id) => document.getElementById(id));
+  let limit = 500;
 
   const filter = () => {
     const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -17,10 +19,12 @@
         && (!runbook.value || row.dataset.runbook === runbook.value)
         && (!outcome.value || row.className === outcome.value)
         && words.every((word) => text.get(row).includes(word));
-      row.hidden = !fits;
       left += fits;
+      row.hidden = !fits || left > limit;
     }
-    counted.textContent = left === all.length ? `${all.length} runs` : `${left} of ${all.length} runs`;
+    counted.textContent = (left === all.length ? `${all.length} runs` : `${left} of ${all.length} runs`)
+      + (left > limit ? `, the first ${limit} are shown` : "");
+    more.hidden = left <= limit;
   };
 
   const value = (row, column) => {
@@ -34,6 +38,7 @@
     const keys = new Map(all.map((row) => [row, value(row, heading.cellIndex)]));
     const compare = (a, b) => (a < b ? -1 : a > b ? 1 : 0);
     all.sort((a, b) => compare(keys.get(a), keys.get(b)) * (rising ? 1 : -1));
+    filter();
     body.append(...all);
   };
 
@@ -45,6 +50,10 @@
     heading.replaceChildren(button);
     button.addEventListener("click", () => sort(heading));
   }
+  more.addEventListener("click", () => {
+    limit = Infinity;
+    filter();
+  });
   for (const control of [find, cluster, runbook, outcome]) control.addEventListener("input", filter);
   document.querySelector(".filter").hidden = false;
   filter();
