@@ -17,6 +17,7 @@ from opskit.postgres.server import LocalServer
 from tests.servers import ServerFactory
 from tests.support.backups import assert_free, wait_until
 from tests.support.failing import assert_fails
+from tests.support.majors import newest_first
 from tests.support.standby import promote, replayed, standby_of
 from tests.support.streams import KEPT, caught_up, streaming
 
@@ -132,6 +133,7 @@ def test_a_backup_of_a_standby_goes_on_by_the_primary_s_wal(
         assert count(running.server) == middle + 100
 
 
+@newest_first
 def test_a_backup_of_a_standby_goes_on_by_the_standby_s_own_wal(
     server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
 ) -> None:
@@ -185,6 +187,7 @@ def test_a_promotion_ends_the_backup(
     assert again.timeline == 2
 
 
+@newest_first
 def test_a_backup_follows_its_standby_onto_a_new_timeline(
     server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
 ) -> None:

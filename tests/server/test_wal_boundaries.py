@@ -12,8 +12,10 @@ from opskit.model.operation import Progress
 from opskit.model.wal import WalSegment
 from opskit.operations.wal_status import wal_status
 from opskit.postgres.server import LocalServer
+from opskit.repository.wal import WalArchive
 from tests.servers import ServerFactory
-from tests.support.standby import replayed, standby_of
+from tests.support.majors import newest_first
+from tests.support.standby import promote, replayed, standby_of
 from tests.support.streams import KEPT, caught_up, streaming
 
 SEGMENT = 1 << 20
@@ -117,6 +119,7 @@ def test_a_backup_may_end_where_its_segment_does(
         assert_goes_on(cluster, backup, scratch, 2)
 
 
+@newest_first
 def test_a_standby_s_backup_may_end_where_its_segment_does(
     server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
 ) -> None:
@@ -134,6 +137,49 @@ def test_a_standby_s_backup_may_end_where_its_segment_does(
         primary.query(HAPPEN)
         caught_up(primary, lambda: source.repository.known_wal("main"))
         assert_goes_on(source, backup, scratch, 2)
+
+
+@newest_first
+@pytest.mark.parametrize("streamed", ["meanwhile", "later"])
+def test_a_timeline_may_branch_off_where_a_segment_ends(
+    server: ServerFactory,
+    main: Callable[[LocalServer], Cluster],
+    scratch: Path,
+    streamed: str,
+) -> None:
+    """A standby is promoted right behind a switch of segments, while it is streamed from or before it is again."""
+    primary = server(KEPT, wal_segment_megabytes=1)
+    primary.query(EVENTS)
+    standby = standby_of(server, primary)
+    cluster = main(standby)
+
+    def archive() -> WalArchive:
+        return cluster.repository.known_wal("main")
+
+    with streaming(standby, cluster.repository):
+        backup = cluster.create_backup()
+        primary.query(HAPPEN)
+        primary.query("SELECT pg_switch_wal()")
+        replayed(standby, primary)
+        caught_up(standby, archive)
+        primary.stop("immediate")  # without a checkpoint
+        if streamed == "meanwhile":
+            promote(standby)
+            standby.query(HAPPEN)
+            caught_up(standby, archive, timeline=2)
+    if streamed == "later":
+        promote(standby)
+        standby.query(HAPPEN)
+    with streaming(standby, cluster.repository):
+        standby.query(HAPPEN)
+        caught_up(standby, archive, timeline=2)
+        status = wal_status(cluster.configuration, cluster.repository)
+        assert status.passed, status.findings
+    assert archive().history(2).stretches[-1].start % SEGMENT == 0
+    copy = cluster.restore(scratch / "latest", latest=True)
+    assert copy.files.backup == backup.name
+    with copy.started() as running:
+        assert count(running.server) == 3
 
 
 @pytest.mark.parametrize("programs", [18], indirect=True)

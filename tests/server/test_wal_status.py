@@ -19,6 +19,7 @@ from tests.servers import ServerFactory
 from tests.support.backups import wait_until
 from tests.support.command import run_command
 from tests.support.faulty import FaultyStore
+from tests.support.majors import newest_first
 from tests.support.streams import (
     KEPT,
     SLOT,
@@ -68,6 +69,7 @@ def asked(settings: Settings) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, failed
 
 
+@newest_first
 def test_a_slot_near_its_limit_and_a_lost_one_are_findings(
     server: ServerFactory, settings: Callable[..., Settings], repository: Repository
 ) -> None:
