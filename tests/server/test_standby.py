@@ -179,6 +179,7 @@ def test_a_promotion_ends_the_backup(
 
     failure = assert_fails(backup, ServerError, ErrorKind.STANDBY_PROMOTED, "was promoted")
     assert failure.exit_code == 5
+    assert replica.catalog.operations(cluster="main")[0].error == failure.as_dict()
     assert replica.repository.backups("main") == []
     assert replica.repository.survey("main").damaged == {}
     assert list((scratch / "opskit/repository").rglob("snapshot-*")) == []

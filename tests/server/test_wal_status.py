@@ -141,7 +141,7 @@ def test_an_idle_server_is_left_alone(
         again = len(store.calls) - puts
         assert again == 0 or (again <= 2 and flushed(source) > before), store.calls[puts:]
         assert walsender(source) == connection
-        assert restart_lsn(source) == archived(known(repository)()) == flushed(source)
+        wait_until(lambda: restart_lsn(source) == archived(known(repository)()) == flushed(source))
     assert not any("waiting" in phase for phase in stream.phases)
     for stored in (scratch / "opskit/repository/main/wal").rglob("*.zst"):
         os.utime(stored, (time.time() - 600, time.time() - 600))
