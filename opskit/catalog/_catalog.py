@@ -253,8 +253,7 @@ class Catalog:
         InputError
             The key that signs cannot be used; nothing was written.
         """
-        with self._writing() as connection:
-            _audit.lock(connection)
+        with self._appending() as connection:
             now = self._now(connection)
             _audit.enter_ended(connection, now, self._signer)
             if event.report is None or not _audit.is_entered(connection, event.report):
@@ -277,8 +276,7 @@ class Catalog:
 
     def _enter_ended(self) -> None:
         try:
-            with self._writing() as connection:
-                _audit.lock(connection)
+            with self._appending() as connection:
                 _audit.enter_ended(connection, self._now(connection), self._signer)
         except InputError as error:
             _log.warning("operations that ended are not entered in the audit log yet: %s", error)
@@ -300,6 +298,14 @@ class Catalog:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with failures(self._engine), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _appending(self) -> Iterator[Connection]:
+        """A transaction on the audit log that nothing undoes: a report that is filed next tells of its entries."""
+        engine = self._engine.execution_options(durable=True)
+        with failures(self._engine), engine.begin() as connection:
+            _audit.lock(connection)
             yield connection
 
     def _now(self, connection: Connection) -> datetime:

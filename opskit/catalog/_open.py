@@ -139,7 +139,11 @@ def _sqlite(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:
-        only_reads = connection.get_execution_options().get("only_reads", False)
+        options = connection.get_execution_options()
+        only_reads = options.get("only_reads", False)
+        if options.get("durable", False):
+            # NORMAL may lose the last transactions in a power cut (SQLite manual, "PRAGMA synchronous")
+            connection.exec_driver_sql("PRAGMA synchronous = FULL")
         connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
     return engine
