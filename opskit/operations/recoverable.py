@@ -16,6 +16,8 @@ from opskit.postgres.programs import Programs, find_programs
 from opskit.repository import Repository
 from opskit.repository.wal import WalArchive
 
+NO_WAL = "no WAL behind the backup is archived"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
@@ -154,7 +156,7 @@ def _end(path: WalPath, histories: Iterable[TimelineHistory]) -> tuple[WalSegmen
     """The segment that is missing behind a path, and why the path ends, in words."""
     missing, timeline = path.gap, path.history.timeline
     if missing is None and path.end is None:
-        return None, "no WAL behind the backup is archived"
+        return None, NO_WAL
     forks = [
         (stretch.end, history.timeline)
         for history in histories

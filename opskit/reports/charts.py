@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from opskit.operations.recoverable import Interval
+from opskit.operations.recoverable import NO_WAL, Interval
 from opskit.reports.drawing import BLUE, INK, ORANGE, WIDTH, Chart, bare, svg, time_axis, titled
 from opskit.reports.format import format_bytes, format_duration, format_time
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NAMED_GAPS = 4
 _BAR = 0.34
+_LABELLED = 0.07  # of the width: narrower, the word would stand over its neighbours
 
 
 def durations_chart(durations: Sequence[tuple[str, timedelta]]) -> Chart:
@@ -71,16 +72,23 @@ def recoverability_chart(intervals: Sequence[Interval], target: datetime | None 
 
 
 def _merged(intervals: Sequence[Interval], timeline: int) -> list[Interval]:
-    """The intervals of a timeline, rising; those that overlap as one, which ends as the last of them does."""
+    """The intervals of a timeline, rising; those that no missing WAL parts as one, which ends as the last does."""
     merged: list[Interval] = []
     for interval in sorted(
         (i for i in intervals if i.timeline == timeline), key=lambda i: (i.from_at, i.to_at)
     ):
-        if not merged or interval.from_at > merged[-1].to_at:
+        last = merged[-1] if merged else None
+        if last is None or not (interval.from_at <= last.to_at or _end_alike(last, interval)):
             merged.append(interval)
-        elif interval.to_at >= merged[-1].to_at:
-            merged[-1] = replace(interval, from_at=merged[-1].from_at)
+        elif interval.to_at >= last.to_at:
+            merged[-1] = replace(interval, from_at=last.from_at)
     return merged
+
+
+def _end_alike(one: Interval, other: Interval) -> bool:
+    """Whether the WAL leads from both to the same end: then from one to the other, however idle the server was."""
+    ends = (one.missing, one.ends_because)
+    return one.ends_because != NO_WAL and ends == (other.missing, other.ends_because)
 
 
 def _coverage(
@@ -99,15 +107,21 @@ def _coverage(
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     titled(figure, "What can be restored")
     axes = figure.add_subplot()
+    times = [at for _, part in parts for at in (part.from_at, part.to_at)]
+    span = date2num(max(times)) - date2num(min(times)) if times else 0.0
     for row, part in parts:
         begin, end = date2num(part.from_at), date2num(part.to_at)
-        axes.barh(row, end - begin, left=begin, height=_BAR, color=BLUE)
+        # the line around it shows a bar that is too short to be seen
+        axes.barh(
+            row, end - begin, left=begin, height=_BAR, color=BLUE, edgecolor=BLUE, linewidth=1
+        )
     for row, before, after in gaps:
         begin, end = date2num(before.to_at), date2num(after.from_at)
         bars = axes.barh(row, end - begin, left=begin, height=_BAR, color="none", hatch="////")
         bars[0].set_edgecolor(ORANGE)
-        middle, above = (begin + end) / 2, row - _BAR / 2 - 0.04
-        axes.text(middle, above, "gap", ha="center", fontsize=10, color=INK)
+        if end - begin > _LABELLED * span:
+            middle, above = (begin + end) / 2, row - _BAR / 2 - 0.04
+            axes.text(middle, above, "gap", ha="center", fontsize=10, color=INK)
     order = list(covered)
     below = [order.index(timeline) + _BAR / 2 + 0.12 for timeline, _ in backups]
     axes.plot([date2num(at) for _, at in backups], below, "^", color=INK, clip_on=False)
@@ -115,7 +129,6 @@ def _coverage(
         axes.axvline(date2num(target), color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
     axes.set_yticks(range(len(order)), [f"timeline {n}" for n in order], fontsize=10, color=INK)
     axes.set_ylim(rows - 0.4, -0.6)
-    times = [at for _, part in parts for at in (part.from_at, part.to_at)]
     time_axis(axes, [*times, *([target] if target is not None else [])])
     legend = "▲ backup" + (", dashed: the target" if target else "") + "; times in UTC"
     axes.set_xlabel("\n".join([legend, *named]), fontsize=10, color=INK, loc="left")
