@@ -24,12 +24,16 @@ _PARTS = {".ipynb": "notebook", ".html": "page"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FiledReport:
-    """What lies under one name: ``main/2026/11/<time>-<runbook>``. `why` says why `record` is `None`."""
+    """What lies under one name: ``main/2026/11/<time>-<runbook>``.
+
+    `why` says why `record` is `None`. `is_on_its_way` while the run's own directory is there: its entry follows.
+    """
 
     name: str
     files: Mapping[str, Path]
     record: Record | None
     why: str = ""
+    is_on_its_way: bool = False
 
 
 def survey_reports(reports: Path) -> list[FiledReport]:
@@ -39,16 +43,19 @@ def survey_reports(reports: Path) -> list[FiledReport]:
         if not path.name.startswith(".") and path.suffix in (*_PARTS, RECORD, STAMP):
             name = path.relative_to(reports).with_suffix("").as_posix()
             found.setdefault(name, {})[path.suffix] = path
-    return [_report(name, found[name]) for name in sorted(found)]
+    return [_report(reports, name, found[name]) for name in sorted(found)]
 
 
-def _report(name: str, files: Mapping[str, Path]) -> FiledReport:
-    if RECORD not in files:
-        return FiledReport(name=name, files=files, record=None, why="it has no record")
-    try:
-        return FiledReport(name=name, files=files, record=read_record(files[RECORD]))
-    except (IntegrityError, LookupError) as error:
-        return FiledReport(name=name, files=files, record=None, why=str(error))
+def _report(reports: Path, name: str, files: Mapping[str, Path]) -> FiledReport:
+    directory, _, stem = name.rpartition("/")
+    under_way = (reports / directory / f".{stem}.run").is_dir()
+    record, why = None, "it has no record"
+    if RECORD in files:
+        try:
+            record, why = read_record(files[RECORD]), ""
+        except (IntegrityError, LookupError) as error:
+            why = str(error)
+    return FiledReport(name=name, files=files, record=record, why=why, is_on_its_way=under_way)
 
 
 def wrong_files(reports: Path, record: Record) -> list[str]:
@@ -81,10 +88,14 @@ class ReportCheck:
         self.findings: list[AuditFinding] = []
         self.witnesses: list[Witness] = []
         self.unsigned: list[str] = []
+        self.on_their_way: list[str] = []
 
     def run(self) -> None:
         """Look at every report, and for every report that the log knows of."""
         for report in self.reports:
+            if report.is_on_its_way and f"{report.name}{RECORD}" not in self._by_path:
+                self.on_their_way.append(report.name)
+                continue
             faults = self._faults(report)
             fault = next(faults, None)
             if fault is not None:

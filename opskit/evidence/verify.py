@@ -9,7 +9,7 @@ from opskit.errors import InputError, OpskitError
 from opskit.evidence._backups import Digest, compare_backups
 from opskit.evidence.keys import KeyFile, KeyRing
 from opskit.evidence.log import open_catalog, read_log
-from opskit.evidence.reports import STAMP, ReportCheck, survey_reports
+from opskit.evidence.reports import STAMP, FiledReport, ReportCheck, survey_reports
 from opskit.model.audit import PAYLOAD, START, Head
 from opskit.model.chain import AuditFinding, Fault, FoundEntry, Witness, verify_chain
 from opskit.model.operation import Operation, OperationStatus
@@ -64,6 +64,9 @@ def verify_audit(
         The catalog cannot be read.
     """
     notes: list[str] = []
+    filed = survey_reports(
+        settings.reports_directory
+    )  # first: each tells of entries that are there by now
     catalog = open_catalog(settings)
     try:
         # In this order: what has ended by the first look is entered, or told by the second, or seen by the third.
@@ -79,7 +82,7 @@ def verify_audit(
     ring = KeyRing.read(keys) if keys else _configured(settings, notes)
     verdict = verify_files(
         found,
-        settings.reports_directory,
+        filed,
         keys=ring,
         head=head,
         certificates=settings.audit.timestamp_certificates,
@@ -115,9 +118,10 @@ def verify_offline(
     """
     if reports is not None and not reports.is_dir():
         raise InputError(f"{str(reports)!r} is no directory of reports")
+    filed = None if reports is None else survey_reports(reports)
     return verify_files(
         None if log is None else [FoundEntry.of(one) for one in read_log(log)],
-        reports,
+        filed,
         keys=KeyRing.read(keys) if keys else None,
         head=head,
         certificates=certificates,
@@ -126,7 +130,7 @@ def verify_offline(
 
 def verify_files(
     found: Sequence[FoundEntry] | None,
-    reports: Path | None,
+    filed: Sequence[FiledReport] | None,
     *,
     keys: KeyRing | None = None,
     head: str | None = None,
@@ -134,22 +138,21 @@ def verify_files(
     authority: bool = False,
     digest: Digest | None = None,
 ) -> AuditVerdict:
-    """Verify a log, a directory of reports, or both against each other; no server, catalog or network is asked.
+    """Verify a log, reports, or both against each other; no server, catalog or network is asked.
 
     Parameters
     ----------
-    found, reports
-        `None` for what there is not.
+    found, filed
+        The entries in the order in which they were found, and the reports; `None` for what there is not.
     authority
         Whether reports should be time-stamped.
     digest
         As for `verify_audit`.
     """
     notes = []
-    filed = survey_reports(reports) if reports is not None else []
     read = None if found is None else [one.entry for one in found if one.entry is not None]
-    check = ReportCheck(filed, read, keys=keys, certificates=certificates)
-    if reports is not None:
+    check = ReportCheck(filed or (), read, keys=keys, certificates=certificates)
+    if filed is not None:
         check.run()
     else:
         notes.append("reports were not looked at: no directory is given")
@@ -160,12 +163,12 @@ def verify_files(
         findings, told = _log_findings(found, keys, check.witnesses, head)
         notes += told
     notes += _report_notes(check, keys, certificates, authority)
-    differing, told = compare_backups(filed, digest)
+    differing, told = compare_backups(check.reports, digest)
     notes += told
     last = max(found or (), key=lambda one: one.number, default=None)
     return AuditVerdict(
         entries=len(found or ()),
-        reports=len(filed),
+        reports=len(check.reports),
         head=Head(number=last.number, sha256=last.sha256) if last else Head(number=0, sha256=START),
         findings=(*findings, *check.findings, *differing),
         notes=tuple(notes),
@@ -206,6 +209,8 @@ def _report_notes(
     check: ReportCheck, keys: KeyRing | None, certificates: Sequence[Path], authority: bool
 ) -> list[str]:
     notes = []
+    if check.on_their_way:
+        notes.append(f"{_count(check.on_their_way)} being filed, or left by a run that was lost")
     if keys is not None and check.unsigned:
         notes.append(
             f"{_count(check.unsigned)} not signed; what the log says of them is all there is"

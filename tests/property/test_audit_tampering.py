@@ -13,6 +13,7 @@ import pytest
 
 from opskit.evidence import read_record
 from opskit.evidence.keys import KeyFile, init_key
+from opskit.evidence.reports import survey_reports
 from opskit.evidence.verify import AuditVerdict, verify_files
 from opskit.model.audit import PAYLOAD, StoredEntry
 from opskit.model.chain import Fault, FoundEntry
@@ -48,7 +49,7 @@ class Scene:
     def verify(self, entries: list[StoredEntry] | None = None) -> AuditVerdict:
         """Look at these entries and the reports."""
         found = [found_entry(one) for one in (self.trail.entries if entries is None else entries)]
-        return verify_files(found, self.trail.directory, keys=self.ring)
+        return verify_files(found, survey_reports(self.trail.directory), keys=self.ring)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["signed", "not signed"])
@@ -236,8 +237,9 @@ def test_a_noted_head_shows_that_the_last_entries_are_gone(scene: Scene) -> None
     entries = scene.trail.entries[:-1]
     assert scene.verify(entries).passed
     found = [found_entry(one) for one in entries]
+    filed = survey_reports(scene.trail.directory)
     for head, passed in ((entries[400].sha256, True), (scene.trail.entries[-1].sha256, False)):
-        verdict = verify_files(found, scene.trail.directory, keys=scene.ring, head=head)
+        verdict = verify_files(found, filed, keys=scene.ring, head=head)
         assert verdict.passed is passed
     assert verdict.findings[0].fault is Fault.TRUNCATED
 

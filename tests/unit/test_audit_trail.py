@@ -229,11 +229,19 @@ def test_a_key_that_cannot_be_used_costs_no_report(signing: Settings, tmp_path: 
     assert any("not signed" in note for note in verdict.notes)
 
 
-def test_filing_again_enters_once(signing: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("entered", [True, False])
+def test_filing_again_enters_once(
+    signing: Settings, monkeypatch: pytest.MonkeyPatch, entered: bool
+) -> None:
     """A filing that was cut off, before or after its entry, is repeated without a second entry or another record."""
     with monkeypatch.context() as cut:
         cut.setattr("opskit.runbooks._filing.Desk.clear", lambda desk: None)
+        if not entered:
+            cut.setattr("opskit.evidence.trail.Trail.enter", lambda *_: None)
         filed = run(signing)
+    verdict = verify_audit(signing)
+    assert verdict.passed
+    assert any("being filed" in note for note in verdict.notes) is not entered
     files = [Path(filed[part]) for part in ("notebook", "html", "record")]
     before = [path.read_bytes() for path in files]
     lock = os.open(os.devnull, os.O_RDONLY)
