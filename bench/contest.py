@@ -39,12 +39,18 @@ class Spread:
 
 @dataclass(slots=True, kw_only=True)
 class Contest:
-    """A piece of work, done by opskit and by others. `note` says what a reader must know of it."""
+    """A piece of work, done by opskit and by others.
+
+    `note` says what a reader must know of it, `facts` what else has been seen when it was held; `weighs_memory`:
+    opskit's memory is of interest, too.
+    """
 
     title: str
     note: str
     opskit: Side
     others: list[Side]
+    facts: Callable[[], list[str]] = list
+    weighs_memory: bool = True
     costs: dict[str, list[Cost]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 

@@ -120,6 +120,7 @@ def start_contest(place: Place, cluster: str) -> Contest:
         title="Start-up",
         note="Contained in every figure of opskit above. With little data it is most of them, so ratios count from"
         " scale 10 on.",
+        weighs_memory=False,
         opskit=Side(name="opskit --version", run=lambda: place.opskit("--version")[0]),
         others=[
             Side(

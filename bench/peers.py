@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.contest import Contest, Side
+from bench.file_contests import each
 from bench.measure import CommandFailed, Cost
 from bench.place import Place
 from opskit.postgres.server import LocalServer
@@ -88,6 +89,34 @@ def join(
     return backup, restoring
 
 
+def push_side(place: Place, peer: Installed, files: list[Path]) -> Side:
+    """pgBackRest's ``archive-push``, after `join`."""
+    archived = shlex.quote(str(place.directory / "pgbackrest/repository/archive/main"))
+    line = f'{_pgbackrest(place)} archive-push "$file"'
+
+    def clear() -> None:
+        place.shell(f"find {archived} -name '0000*-*' -delete", place.account)
+
+    return Side(
+        name=f"{peer.program} {peer.version} archive-push",
+        run=lambda: place.shell(each(files, line), place.account),
+        clear=clear,
+    )
+
+
+def get_side(place: Place, peer: Installed, files: list[Path]) -> Side:
+    """pgBackRest's ``archive-get`` of what it has pushed."""
+    target = place.make("pgbackrest/fetched") / "segment"
+    push = push_side(place, peer, files)
+    push.clear()
+    push.run()
+    line = f'{_pgbackrest(place)} archive-get "${{file##*/}}" {shlex.quote(str(target))}'
+    return Side(
+        name=f"{peer.program} {peer.version} archive-get",
+        run=lambda: place.shell(each(files, line), place.account),
+    )
+
+
 class _PgBackRest:
     """Two processes, zstd at level 1, small files bundled. It does not wait for WAL, which flatters it a little."""
 
@@ -143,9 +172,12 @@ pg1-user={server.superuser}
         )
 
     def _run(self, command: str) -> Cost:
-        return self._place.shell(
-            f"pgbackrest --config={self._file} --stanza=main {command}", self._place.account
-        )
+        return self._place.shell(f"{_pgbackrest(self._place)} {command}", self._place.account)
+
+
+def _pgbackrest(place: Place) -> str:
+    configuration = shlex.quote(str(place.directory / "pgbackrest/pgbackrest.conf"))
+    return f"pgbackrest --config={configuration} --stanza=main"
 
 
 class _Barman:

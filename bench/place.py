@@ -31,11 +31,11 @@ class Place:
         ]
         for name, server in clusters.items():
             lines.append(f"[clusters.{name}]\nconninfo = {json.dumps(server.conninfo())}")
-        self._configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def opskit(self, *arguments: str) -> tuple[Cost, str]:
         """Run the command; what it cost and said."""
-        command = [sys.executable, "-m", "opskit", "--config", str(self._configuration), *arguments]
+        command = [sys.executable, "-m", "opskit", "--config", str(self.configuration), *arguments]
         return run(command, PROJECT)
 
     def shell(self, script: str, account: Account | None = None) -> Cost:
@@ -87,6 +87,13 @@ class Place:
             os.chown(path, self.account.uid, self.account.gid)
         return path
 
+    def give(self, path: Path) -> None:
+        """Give a directory and all that is in it to the account."""
+        if self.account:
+            for entry in (path, *path.rglob("*")):
+                os.chown(entry, self.account.uid, self.account.gid, follow_symlinks=False)
+
     @property
-    def _configuration(self) -> Path:
+    def configuration(self) -> Path:
+        """The ``opskit.toml``."""
         return self.directory / "opskit.toml"

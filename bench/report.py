@@ -28,6 +28,9 @@ def table(contest: Contest) -> str:
     for name, reason in contest.failures.items():
         if name not in {side.name for side in contest.others}:
             lines.append(_row([name, f"did not run: {reason}", "", "", "", ""]))
+    facts = contest.facts()
+    if facts:
+        lines += ["", *(f"- {fact}" for fact in facts)]
     return "\n".join(lines) + "\n"
 
 

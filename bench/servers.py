@@ -87,6 +87,17 @@ def crowded_cluster(
 
 
 @contextmanager
+def empty_cluster(
+    programs: Programs, home: Path, account: Account | None, options: Mapping[str, str]
+) -> Iterator[LocalServer]:
+    """A running server without data."""
+    home.mkdir(mode=0o755)
+    init_cluster(programs, home / "data", account=account)
+    with _server(programs, home, account, options) as server:
+        yield server
+
+
+@contextmanager
 def _filled(
     programs: Programs,
     home: Path,
@@ -95,26 +106,26 @@ def _filled(
     options: Mapping[str, str],
 ) -> Iterator[LocalServer]:
     home.mkdir(mode=0o755)
-    data = home / "data"
-    init_cluster(programs, data, account=account)
-
-    def server(settings: Mapping[str, str]) -> LocalServer:
-        known = {k: v for k, v in settings.items() if k != "summarize_wal" or programs.major >= 17}
-        return LocalServer(
-            programs,
-            home,
-            "data",
-            data,
-            account=account,
-            superuser="focker",
-            log=home / "log",
-            options=known,
-        )
-
-    with server(_FILLING) as filling:
+    init_cluster(programs, home / "data", account=account)
+    with _server(programs, home, account, _FILLING) as filling:
         for statement in statements:
             filling.query(statement)
         filling.query("VACUUM (FREEZE)")
-    with server({**MEASURED, **options}) as measured:
+    with _server(programs, home, account, {**MEASURED, **options}) as measured:
         measured.query("CHECKPOINT")
         yield measured
+
+
+def _server(
+    programs: Programs, home: Path, account: Account | None, options: Mapping[str, str]
+) -> LocalServer:
+    return LocalServer(
+        programs,
+        home,
+        "data",
+        home / "data",
+        account=account,
+        superuser="focker",
+        log=home / "log",
+        options={k: v for k, v in options.items() if k != "summarize_wal" or programs.major >= 17},
+    )
