@@ -11,6 +11,7 @@ from opskit.model.backup import BaseBackup
 from opskit.model.wal import WalSegment
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import Layout, execute_restore, plan_restore
+from opskit.operations.wal_files import push_file
 from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
 from opskit.store import open_store
@@ -19,6 +20,7 @@ from tests.support.backups import take, wait_until
 from tests.support.wal import command_for_server
 
 SEGMENTS = 3
+MANY = 36
 MEGABYTES = 1
 
 
@@ -56,11 +58,47 @@ def test_a_server_recovers_through_opskit_and_no_gap_looks_like_the_end(
         aside.rename(folder / aside.name)
 
 
-def _fill_a_segment(source: LocalServer, number: int) -> str:
+def test_a_long_recovery_finds_every_row(
+    server: ServerFactory, settings: Callable[..., Settings], scratch: Path
+) -> None:
+    """Through many segments, most of them fetched ahead, on two timelines: every row is there, and nothing is left."""
+    source = server(wal_segment_megabytes=MEGABYTES)
+    configured = settings(source)
+    repository = Repository(open_store(configured.repository_url))
+    source.query("CREATE TABLE events (segment int)")
+    backup = take(source, repository)
+    names = [_fill_a_segment(source, number) for number in range(MANY)]
+    _push(repository, source, names)
+    with command_for_server(configured, "get", scratch / "get", source.account) as get:
+        with _recovered(server, repository, backup, get, scratch / "first") as copy:
+            assert _events(copy) == list(range(MANY))
+            _is_tidy(copy)
+            later = [_fill_a_segment(copy, MANY + number, 2) for number in range(SEGMENTS)]
+            _push(repository, copy, ["00000002.history", *later])
+        with _recovered(server, repository, backup, get, scratch / "second") as copy:
+            assert _events(copy) == list(range(MANY + SEGMENTS))
+            _is_tidy(copy)
+    log = (scratch / "second.log").read_text()
+    assert log.count("restored log file") >= MANY + SEGMENTS
+
+
+def _push(repository: Repository, source: LocalServer, names: list[str]) -> None:
+    """Archive what the server has switched away from."""
+    for name in names:
+        push_file(repository, "main", source.data_directory / "pg_wal" / name)
+
+
+def _is_tidy(copy: LocalServer) -> None:
+    """Of what was fetched ahead nothing is left, and nobody fetches any more."""
+    pg_wal = copy.data_directory / "pg_wal"
+    wait_until(lambda: not list(pg_wal.glob("opskit*")), lambda: str(list(pg_wal.iterdir())))
+
+
+def _fill_a_segment(source: LocalServer, number: int, timeline: int = 1) -> str:
     """Write a row, and end the segment that it is in; that one's name."""
     source.query(f"INSERT INTO events VALUES ({number})")
     lsn = source.query("SELECT pg_switch_wal() - '0/0'::pg_lsn").rows[0][0]
-    return WalSegment.ending_at(int(lsn), 1, MEGABYTES << 20).name
+    return WalSegment.ending_at(int(lsn), timeline, MEGABYTES << 20).name
 
 
 def _archived(source: LocalServer) -> str:
