@@ -238,6 +238,7 @@ directory = "reports"
 
 [clusters.main]
 conninfo = {conninfo}
+retention = {{ daily = 7, weekly = 4, monthly = 3, on_demand = 3 }}
 """
 
 
