@@ -72,7 +72,8 @@ def make_statement(subjects: Mapping[str, str], predicate: Mapping[str, Any]) ->
         "_type": STATEMENT,
         "subject": [{"name": n, "digest": {"sha256": d}} for n, d in subjects.items()],
         "predicateType": PREDICATE,
-        "predicate": predicate,
+        # JSON has no infinity and no NaN: they become texts
+        "predicate": json.loads(json.dumps(predicate), parse_constant=str),
     }
     # A surrogate of an undecodable byte becomes the JSON escape that means the same.
     text = json.dumps(statement, ensure_ascii=False, indent=2, allow_nan=False) + "\n"

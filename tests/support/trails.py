@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from opskit.evidence import make_statement, read_record
-from opskit.evidence.keys import KeyFile, KeyRing, make_envelope
 from opskit.evidence._record import PAYLOAD as STATEMENT
+from opskit.evidence.keys import KeyFile, KeyRing, make_envelope
 from opskit.evidence.trail import report_event
 from opskit.model.audit import (
     PAYLOAD,
@@ -76,7 +76,7 @@ def operation(number: int) -> AuditEvent:
 
 def seal(number: int, previous: str, event: AuditEvent, key: KeyFile | None) -> StoredEntry:
     """An entry, signed with `key`."""
-    at = BEGIN + timedelta(minutes=number, seconds=31)
+    at = BEGIN + timedelta(minutes=number % 100_000, seconds=31)
     entry = AuditEntry(number=number, at=at, previous=previous, event=event)
     return (entry.signed(key.sign(entry.payload(), PAYLOAD)) if key else entry).stored()
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import pwd
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -58,7 +60,7 @@ def run(settings: Settings, **changed: Any) -> dict[str, Any]:
         "runbook": "small",
         "master": str(master),
         "cluster": "main",
-        "parameters": {"cluster": "main", "note": "ä", "times": 1, "dry_run": False},
+        "parameters": {"cluster": "main", "note": "ä", "times": 1, "limit": math.inf},
         "configuration": str(settings.file),
         "reports": str(settings.reports_directory),
         "started_at": "2026-11-22T14:03:05.000Z",
@@ -90,6 +92,7 @@ def test_a_filed_report_verifies(signing: Settings) -> None:
     assert record.is_signed
     assert record.predicate["runbook"] == "small"
     assert record.predicate["parameters"]["note"] == "ä"
+    assert record.predicate["parameters"]["limit"] == "Infinity"
     assert set(record.subjects) == {
         "runbook:small.ipynb",
         "main/2026/11/20261122T140305Z-small-2.ipynb",
@@ -154,6 +157,26 @@ def test_operations_and_reports_make_one_chain(signing: Settings) -> None:
     assert "planted" not in "".join(entry.text for entry in catalog.audit_entries())
     catalog.close()
     assert verify_audit(signing).passed
+
+
+def test_who_did_it_is_told(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's account, and who JupyterHub says it was; an empty log has the columns of a full one."""
+    main = Cluster("main", configure())
+    empty = main.audit()
+    monkeypatch.setenv("JUPYTERHUB_USER", "bob")
+    with main._recorded(OperationKind.RESTORE, {"directory": "copy"}, None, None):
+        pass
+    monkeypatch.delenv("JUPYTERHUB_USER")
+    with main._recorded(OperationKind.DOWNLOAD, {}, None, None):
+        pass
+    table = main.audit()
+    assert list(table["what"]) == ["download", "restore"]
+    assert table["jupyter_user"].isna().to_list() == [True, False]
+    assert table["jupyter_user"].iloc[1] == "bob"
+    assert table["actor"].iloc[0] == pwd.getpwuid(os.getuid()).pw_name
+    assert table["keyid"].isna().all()
+    assert dict(empty.dtypes) == dict(table.dtypes)
+    assert len(empty) == 0
 
 
 def test_an_operation_without_its_entry_is_told(signing: Settings, tmp_path: Path) -> None:
