@@ -94,14 +94,19 @@ def _run(order: dict[str, Any], desk: Desk, stopped: _StopSignals) -> Interrupti
                 json.dumps({**order, "output": str(desk.work / WORK)}).encode() + b"\n"
             )
             worker.stdin.flush()
-        # The page will need it in the end, and takes seconds to import: while the worker works, they cost nothing.
-        threading.Thread(target=import_module, args=("nbconvert.exporters",), daemon=True).start()
+        threading.Thread(target=_load_ahead, daemon=True).start()
         reason, code = _wait(worker.pid, order.get("timeout_seconds"), stopped)
         left = end_descendants(LEFT_BEHIND_GRACE)
         worker.returncode = code if code is not None else left.get(worker.pid, -signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError):
             worker.stdin.close()
     return interruption(worker.returncode, reason, desk.work / LOG)
+
+
+def _load_ahead() -> None:
+    """Import what the page and the audit log need in the end: seconds, which cost nothing while the worker works."""
+    for name in ("nbconvert.exporters", "opskit.catalog"):
+        import_module(name)
 
 
 def _wait(pid: int, timeout: float | None, stopped: _StopSignals) -> tuple[str | None, int | None]:
