@@ -119,10 +119,14 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
             # the cell of a lost kernel is not complete
             self.nb_man.cell_exception(cell, cell_index=index)
             raise
+        finally:
+            self.stop.cell_ends()
         self.nb_man.cell_complete(cell, cell_index=index)
 
     def process_message(self, msg: dict[str, Any], *arguments: Any) -> Any:
         """Take what the kernel sent, without secrets."""
+        if msg["msg_type"] == "execute_input":
+            self.stop.cell_begins()
         self._messages.scrub(msg)
         return super().process_message(msg, *arguments)
 

@@ -21,23 +21,20 @@ def become_subreaper() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def children(pid: int) -> list[int]:
-    """The processes that `pid` is the parent of, zombies left out."""
-    return _tree().get(pid, [])
-
-
 def descendants(pid: int) -> list[int]:
     """The processes below `pid`, each after its parent, zombies left out."""
     tree, found, waiting = _tree(), list[int](), [pid]
     while waiting:
         below = tree.get(waiting.pop(), [])
-        found += below
-        waiting += below
+        found += [child for child, is_zombie in below if not is_zombie]
+        # A process whose first thread has ended while others are ending is a zombie, and keeps its children until then.
+        waiting += [child for child, _ in below]
     return found
 
 
-def _tree() -> dict[int, list[int]]:
-    tree: dict[int, list[int]] = {}
+def _tree() -> dict[int, list[tuple[int, bool]]]:
+    """The children of each process, and whether each is a zombie."""
+    tree: dict[int, list[tuple[int, bool]]] = {}
     for entry in Path("/proc").iterdir() if Path("/proc").is_dir() else ():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
@@ -45,8 +42,7 @@ def _tree() -> dict[int, list[int]]:
                 state, parent = (
                     (entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[:2]
                 )
-                if state not in "ZX":
-                    tree.setdefault(int(parent), []).append(int(entry.name))
+                tree.setdefault(int(parent), []).append((int(entry.name), state in "ZX"))
     return tree
 
 

@@ -9,6 +9,8 @@ from types import FrameType
 
 # So long a cell may take to stop servers and cancel operations.
 GRACE = 30.0
+# A cell that has been announced is running its own code by then.
+BEGUN = 0.2
 
 
 class Stopped(Exception):
@@ -24,29 +26,43 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
         self.kernel: int | None = None
+        self._cell_runs = False
 
     def ask(self, number: int, _frame: FrameType | None = None) -> None:
         """Note the wish; a handler of signals."""
-        # The operation for which a cell waits is in the kernel's process group, so it is told, too. The cell ends with
-        # KeyboardInterrupt, its context managers stop what they started, and papermill writes the rest. A kernel that
-        # runs no cell ignores the signal (ipykernel does so between cells).
         if self.asked is None:
             self.asked = signal.Signals(number)
-            if self.kernel is not None:
-                self._tell(self.kernel, signal.SIGINT)
-                end = threading.Timer(GRACE, self._tell, (self.kernel, signal.SIGTERM))
-                end.daemon = True
-                end.start()
+            self._later(GRACE, signal.SIGTERM)
+            if self._cell_runs:
+                self._later(BEGUN, signal.SIGINT)
         elif number == signal.SIGINT and self.kernel is not None:  # Ctrl-C once more: at once
             self._tell(self.kernel, signal.SIGTERM)
+
+    def cell_begins(self) -> None:
+        """The kernel says that it runs a cell now: a signal sent before was lost on it (ipykernel ignores it)."""
+        self._cell_runs = True
+        if self.asked is not None:
+            self._later(BEGUN, signal.SIGINT)
+
+    def cell_ends(self) -> None:
+        """No cell runs."""
+        self._cell_runs = False
 
     def check(self) -> None:
         """Go on, unless somebody asked for the end."""
         if self.asked is not None:
             raise Stopped
 
+    def _later(self, seconds: float, number: signal.Signals) -> None:
+        if self.kernel is not None:
+            later = threading.Timer(seconds, self._tell, (self.kernel, number))
+            later.daemon = True
+            later.start()
+
     def _tell(self, leader: int, number: signal.Signals) -> None:
-        if leader == self.kernel:  # it has not ended since
+        # The operation for which a cell waits is in the kernel's process group, so it is told, too. The cell ends with
+        # KeyboardInterrupt, its context managers stop what they started, and papermill writes the rest.
+        if leader == self.kernel and (self._cell_runs or number != signal.SIGINT):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(leader, number)
 

@@ -30,6 +30,7 @@ from opskit.runbooks._processes import become_subreaper, end_descendants, reap
 from opskit.runbooks._record import Outcome
 from opskit.runbooks._report import file_report
 from opskit.runbooks._scratch import scratch
+from opskit.runbooks._secrets import run_scrubber
 
 POLL = 0.1
 # An interrupted cell stops servers and cancels operations; then the kernel is shut down.
@@ -151,6 +152,7 @@ def interruption(code: int, reason: str | None, log: Path) -> Interruption | Non
         why = f"the process that ran the notebook was ended by {signal.Signals(-code).name}"
     else:
         last = log.read_text("utf-8", "replace").strip().split("\n")[-1][:LINE]
+        last = run_scrubber().text(last)
         why = f"the process that ran the notebook ended with exit code {code}: {last}"
     return Interruption(outcome=Outcome.DIED, reason=why)
 

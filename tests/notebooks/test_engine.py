@@ -114,8 +114,7 @@ def test_papermill_ends_with_success_only_when_the_run_passed(
     record = executed.metadata.opskit
     assert (record.outcome, reason in record.reason) == (outcome, True)
     assert record.parameters == {"cluster": "main", "note": "", "times": 2, "dry_run": False}
-    found = [c.metadata.papermill.status for c in executed.cells if c.cell_type == "code"]
-    assert not states or found[-2:] == states
+    assert not states or states_of(output)[-2:] == states
     assert output.stat().st_mode & 0o777 == 0o600
     assert {path.name for path in tmp_path.iterdir()} <= {"masters", "opskit.toml", "out.ipynb"}
     assert left_over(f"OPSKIT_TEST_RUN={tmp_path}") == []
@@ -132,22 +131,28 @@ def test_papermill_ends_with_success_only_when_the_run_passed(
 def test_a_papermill_that_is_killed_leaves_the_truth(
     settings: Settings, tmp_path: Path, number: int, outcome: str, reason: str
 ) -> None:
-    """SIGTERM, SIGINT and SIGKILL: the cell reads as failed, the run as what it was, and no process is left."""
+    """SIGTERM, SIGINT, SIGKILL: the cell reads as failed, the run as what it was; no process and no secret is left."""
     master, output = (
-        write_book(tmp_path, "long", PASS, LEAVE, SLEEP, FINISH),
+        write_book(tmp_path, "long", TELL, PASS, LEAVE, SLEEP, FINISH),
         tmp_path / "out.ipynb",
     )
     with subprocess.Popen(command(master, output), stderr=subprocess.PIPE, text=True) as running:
-        wait_until(lambda: output.exists() and '"name": "Think"' in output.read_text())
+        wait_until(lambda: output.exists() and states_of(output)[-2:] == ["running", "pending"])
         running.send_signal(number)
         _, told = running.communicate(timeout=60)
     assert running.returncode == (-number if number != 2 else 1), told
     wait_until(lambda: not left_over(f"OPSKIT_TEST_RUN={tmp_path}"))
+    assert SECRET not in output.read_text() + told
     executed = nbformat.read(output, as_version=4)
     assert (executed.metadata.opskit.outcome, executed.metadata.opskit.reason) == (outcome, reason)
-    states = [c.metadata.papermill.status for c in executed.cells if c.cell_type == "code"]
-    assert states[-2:] == ["failed", "pending"] and "running" not in states
+    assert states_of(output)[-2:] == ["failed", "pending"]
     assert not list(tmp_path.glob("opskit-run-*"))
+
+
+def states_of(output: Path) -> list[str]:
+    """What papermill's metadata say of each cell of code."""
+    cells = nbformat.read(output, as_version=4).cells
+    return [cell.metadata.papermill.status for cell in cells if cell.cell_type == "code"]
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60) -> None:
