@@ -17,7 +17,8 @@ from opskit.cli._lab import shipped_notebooks, working_copy
 from opskit.cli._output import BACKUP_KEYS, backup_rows, print_backups, print_json
 from opskit.cli._progress import amounts
 from opskit.cli._run import Ending, join_parameters
-from opskit.errors import Cancelled
+from opskit.cli._runbooks import duration
+from opskit.errors import Cancelled, InputError
 from opskit.reports.tables import backups_table
 
 PROJECT = Path(__file__).parents[2]
@@ -288,6 +289,15 @@ def test_parameters_are_written_as_papermill_has_them() -> None:
     run = ["--debug", "runbook", "run", "x", "main"]
     assert join_parameters(run + given) == run + joined
     assert join_parameters(["start", "-p", "a", "b"]) == ["start", "-p", "a", "b"]
+
+
+def test_a_duration_has_a_unit() -> None:
+    """A time limit is a number above zero with its unit; everything else is refused as it was written."""
+    texts = {"90s": 90, "1.5min": 90, "2h": 7200, " 1d": 86400}
+    assert {text: duration(text).total_seconds() for text in texts} == texts
+    for text in ("90", "0s", "-5s", "2 hours", "", "infs"):
+        with pytest.raises(InputError, match=f"the duration is '{text}'"):
+            duration(text)
 
 
 def test_what_is_not_known_of_a_progress_is_left_out() -> None:
