@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from opskit.cluster import Cluster
-from opskit.errors import InputError, OpskitError
+from opskit.errors import OpskitError
 from opskit.model.operation import Operation, OperationKind, OperationStatus
 from opskit.operations.check import Finding
 from opskit.operations.inventory import Inventory, read_backups, read_wal, take_inventory
@@ -61,16 +61,7 @@ def preconditions(main: Cluster) -> list[Finding]:
 
 
 def plan(main: Cluster, newest_hours: int, failed_days: int, deep: bool) -> View:
-    """What is going to be looked at.
-
-    Raises
-    ------
-    InputError
-        A limit is not above zero.
-    """
-    for name, value in (("newest_hours", newest_hours), ("failed_days", failed_days)):
-        if value < 1:
-            raise InputError(f"the parameter {name!r} is {value}, expected 1 or more")
+    """What is going to be looked at."""
     return facts(
         {
             "Look at": f"every object of {main.name!r} in {main.repository.url}",

@@ -14,7 +14,7 @@ from opskit.model.operation import OperationKind, OperationStatus
 from opskit.operations.inventory import take_inventory
 from opskit.reports.trends import backups_chart, growth_chart
 from opskit.repository import Repository
-from opskit.runbooks import CheckResult, Run, contract
+from opskit.runbooks import CheckResult, Run, contract, run_runbook
 from opskit.runbooks import repository_health as cells
 from opskit.store import MemoryStore, Store, open_store
 from tests.notebooks.books import write_settings
@@ -235,12 +235,11 @@ def test_a_repository_that_knows_nothing_ends_the_run(tmp_path: Path) -> None:
     assert "holds nothing" in str(cells.source(main))
 
 
-def test_limits_are_above_zero(main: Cluster) -> None:
+@pytest.mark.parametrize(("name", "text"), [("newest_hours", "0"), ("failed_days", "-1")])
+def test_limits_are_above_zero(main: Cluster, name: str, text: str) -> None:
     """A limit that every backup breaks, or that looks at nothing, is refused by its name."""
-    with pytest.raises(InputError, match="'newest_hours' is 0"):
-        cells.plan(main, 0, 7, False)
-    with pytest.raises(InputError, match="'failed_days' is -1"):
-        cells.plan(main, 26, -1, False)
+    with pytest.raises(InputError, match=f"'{name}' is {text}, expected a whole number from 1"):
+        run_runbook(main.settings, "repository_health", "main", {name: text})
 
 
 def test_charts_over_time_of_nothing_and_of_much() -> None:
