@@ -94,6 +94,9 @@ def _suffixes(signature: Signature) -> tuple[str, ...]:
 
 def _report(directory: Path, name: str, signature: Signature) -> Report:
     suffixes = _suffixes(signature)
+    if not all(os.access(directory / f"{name}{suffix}", os.R_OK) for suffix in suffixes):
+        report = _untold(name, "its files belong to another account")
+        return replace(report, suffixes=suffixes, files=Files.NOT_READABLE)
     record: Record | None = None
     unreadable = ""
     if ".json" in suffixes:
@@ -146,7 +149,7 @@ def _backups(run: Mapping[str, Any]) -> Iterator[ReportedBackup]:
             )
 
 
-def _untold(name: str) -> Report:
+def _untold(name: str, why: str = "neither record nor notebook say how it ended") -> Report:
     """A report by its name alone, since nothing that it says can be read."""
     cluster, _, _, stem = name.split("/")
     match = _STEM.fullmatch(stem)
@@ -156,7 +159,7 @@ def _untold(name: str) -> Report:
         runbook=match[1],
         cluster=cluster,
         outcome="unknown",
-        reason="neither record nor notebook say how it ended",
+        reason=why,
         started_at=_time_of(stem),
     )
 

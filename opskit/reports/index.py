@@ -19,7 +19,7 @@ from pathlib import Path
 from opskit.errors import ErrorKind, StoreError
 from opskit.reports.filed import Kept, look_through, newest_first
 from opskit.reports.index_page import render_index
-from opskit.reports.report import Report
+from opskit.reports.report import Files, Report
 
 PAGE = "index.html"
 _KEPT, _LOCK = ".index.json", ".index.lock"
@@ -74,7 +74,7 @@ def update_index(directory: Path, *, afresh: bool = False) -> list[Report]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    descriptor = _opened(path, os.O_RDWR)
     try:
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not _taken(descriptor):
@@ -116,16 +116,26 @@ def _packed(found: Mapping[str, Kept]) -> bytes:
     filed = {
         name: (kept.signature, kept.report.as_dict())
         for name, kept in found.items()
-        if kept.signature  # not the traces of runs that go on
+        if kept.signature
+        and kept.report.files is not Files.NOT_READABLE  # no trace, nothing unread
     }
     return json.dumps({"format": _FORMAT, "reports": filed}, separators=(",", ":")).encode()
 
 
 def _write(path: Path, content: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
-    descriptor = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
+    descriptor = _opened(part, os.O_WRONLY | os.O_TRUNC)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     part.rename(path)
+
+
+def _opened(path: Path, flags: int) -> int:
+    """Open or make a file that belongs to whom the directory belongs to, also when root was here first."""
+    descriptor = os.open(path, os.O_CREAT | flags, 0o600)
+    if os.geteuid() == 0:
+        owner = path.parent.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    return descriptor

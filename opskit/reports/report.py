@@ -8,11 +8,12 @@ from typing import Any, Self
 
 
 class Files(StrEnum):
-    """How the files of a report stand to its record: compared and the same, or not; or there is none."""
+    """How the files of a report stand to its record: compared and the same, or not; or they could not be compared."""
 
     AS_RECORDED = "as recorded"
     CHANGED = "changed"
     NO_RECORD = "no record"
+    NOT_READABLE = "not readable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -249,9 +249,9 @@ def reports_table(reports: Iterable[Report], directory: Path) -> pd.DataFrame:
     DataFrame
         One row a run: started_at (UTC), cluster, runbook, outcome (``passed``, ``failed``, ``aborted``, ``died``,
         ``running``, ``unknown``), reason, duration, actor, host, checks_passed, checks_failed, checks_not_run, files
-        (``as recorded``, ``changed: …`` with what differs from the record, ``no record``; missing while it runs),
-        signed (whether the record carries a signature, of whatever worth), and the paths notebook, html, record,
-        missing where there is no such file. The index counts rows.
+        (``as recorded``, ``changed: …`` with what differs from the record, ``no record``, ``not readable``; missing
+        while it runs), signed (whether the record carries a signature, of whatever worth), and the paths notebook,
+        html, record, missing where there is no such file. The index counts rows.
     """
     return typed_table(report_rows(reports, directory), _REPORTS)
 

@@ -153,6 +153,29 @@ def test_reports_without_a_record_are_read_from_their_notebook(tmp_path: Path) -
     assert (second.outcome, second.runbook) == ("unknown", "scheduled_backup")
 
 
+def test_reports_of_another_account_are_not_called_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may not be read is listed by its name, without a judgement, and read when it may be."""
+    notebook = write_report(tmp_path, run_of())
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            filed.os, "access", lambda path, mode: Path(path) != notebook
+        )  # root may read all
+        [report] = update_index(tmp_path)
+    assert (report.outcome, report.files) == ("unknown", Files.NOT_READABLE)
+    [report] = update_index(tmp_path)
+    assert (report.outcome, report.files) == ("passed", Files.AS_RECORDED)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root writes into what belongs to others")
+def test_root_leaves_the_index_to_its_owner(tmp_path: Path) -> None:
+    """The account that runs the runbooks goes on after root has made the index once."""
+    os.chown(tmp_path, 12345, 12345)
+    update_index(tmp_path)
+    assert {path.stat().st_uid for path in tmp_path.iterdir()} == {12345}
+
+
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.sweep)])
 def test_only_what_is_new_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
