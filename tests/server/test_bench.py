@@ -27,8 +27,25 @@ def test_every_row_has_figures(scratch: Path) -> None:
     assert text.strip() == ended.stdout.strip()
     rows = [line for line in text.splitlines() if re.match(r"\| [^|]", line)]
     measured = [row for row in rows if "MiB" not in row]
-    assert len(measured) == 3 + 3 + 2 + 3 + 3 + 2, text
-    assert len(rows) - len(measured) == 5, text
+    of_large, crowded, of_log = 3 + 3 + 2 + 2, 4 + 3, 4 + 3 + 2 + 3 + 3
+    assert len(measured) == of_large + crowded + of_log, text
+    assert "did not run" not in text
+    weighed = len(rows) - len(measured)
+    assert weighed == 3 + 2 + 4, text
     for row in measured:
-        assert len(FIGURE.findall(row)) == (2 if re.match(r"\| opskit [a-z-]+ \|", row) else 3), row
+        is_opskit = re.match(r"\| (opskit [a-z -]+|restore_command = 'opskit wal get …') \|", row)
+        assert len(FIGURE.findall(row)) in ((2, 3) if is_opskit else (3,)), row
     assert list(scratch.iterdir()) == [report], "the work directory is removed"
+
+
+def test_unknown_rows_are_refused() -> None:
+    """A row that there is none of is named, and nothing is measured."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "bench", "--rows", "restore,speed"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "there are no rows speed" in ended.stderr
