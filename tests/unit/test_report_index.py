@@ -160,7 +160,7 @@ def test_reports_of_another_account_are_not_called_changed(
     notebook = write_report(tmp_path, run_of())
     with monkeypatch.context() as patched:
         patched.setattr(
-            filed.os, "access", lambda path, mode: Path(path) != notebook
+            os, "access", lambda path, mode: Path(path) != notebook
         )  # root may read all
         [report] = update_index(tmp_path)
     assert (report.outcome, report.files) == ("unknown", Files.NOT_READABLE)
