@@ -88,7 +88,7 @@ def _print_done(done: "Expired") -> None:
     for name, reason in done.kept_after_all.items():
         typer.echo(f"kept after all: {name}, {reason}")
     typer.echo(
-        f"removed {len(done.backups)} backups and {done.wal_segments} WAL segments,"
+        f"removed: {len(done.backups)} backups, {done.wal_segments} WAL segments;"
         f" {format_bytes(done.freed_bytes)} freed"
     )
 

@@ -95,13 +95,14 @@ def describe(plan: ExpirePlan, lost: list[LostInterval] | None) -> list[str]:
     """A plan in sentences: what goes, what that frees, what cannot be restored any more."""
     if plan.is_empty:
         return ["nothing is to be removed"]
-    what = [f"{len(plan.expired)} of {len(plan.decisions)} backups"]
-    if plan.abandoned:
-        what.append(f"{len(plan.abandoned)} unfinished backups")
-    if plan.wal:
-        what.append(f"{len(plan.wal)} WAL segments")
-    lines = [f"{' and '.join([', '.join(what[:-1]), what[-1]] if what[1:] else what)} go"]
-    lines[0] += f", which frees {format_bytes(plan.freed_bytes)}"
+    what = [
+        _count(len(plan.expired), "backup"),
+        _count(len(plan.abandoned), "unfinished backup"),
+        _count(len(plan.wal), "WAL segment"),
+    ]
+    lines = [
+        f"to be removed: {', '.join(filter(None, what))}; that frees {format_bytes(plan.freed_bytes)}"
+    ]
     if lost is None:
         lines.append(
             "which points in time are lost is not known: PostgreSQL's programs are not here"
@@ -116,6 +117,10 @@ def describe(plan: ExpirePlan, lost: list[LostInterval] | None) -> list[str]:
             )
         lines.append(span + (f" (timeline {interval.timeline})" if interval.timeline > 1 else ""))
     return lines
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}" if number else ""
 
 
 def decisions_table(plan: ExpirePlan) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def test_the_kept_backups_restore_to_every_promised_time(
 
     done = run_command(main.settings, "expire", "main")
     assert done.returncode == 0, done.stderr
-    assert "removed 2 backups" in done.stdout
+    assert "removed: 2 backups" in done.stdout
     assert list(main.backups()["name"]) == names[:1:-1]
     assert "nothing is to be removed" in run_command(main.settings, "expire", "main").stdout
     assert not [gap for gap in main.wal_status().gaps if gap.matters]
