@@ -18,6 +18,7 @@ import pytest
 from opskit.config import Settings
 from opskit.errors import ErrorKind, OpskitError, StoreError
 from opskit.evidence import read_record
+from opskit.evidence.verify import verify_audit
 from opskit.runbooks import CheckResult, Outcome, RunResult, make_index, run_runbook
 from opskit.runbooks._lost import file_lost
 from tests.notebooks.books import FINISH, LEAVE, PASS, SLEEP, left_over, write_book, write_settings
@@ -169,6 +170,8 @@ def test_every_way_to_end_reads_as_what_it_was(
     assert sorted((report.runbook, str(report.outcome)) for report in reports) == sorted(
         (name, str(ending.outcome)) for name, ending in endings.items()
     )
+    verdict = verify_audit(settings)
+    assert (verdict.findings, verdict.entries) == ((), len(endings))
     index = (settings.reports_directory / "index.html").read_text()
     assert all(name in index for name in endings) and SECRET not in index
     assert not list(settings.reports_directory.glob("main/*/*/.*.run"))
