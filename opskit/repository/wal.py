@@ -6,6 +6,7 @@ removed when the whole segment is there.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from opskit.repository.index import decompress_frames
 from opskit.store import Store
 
 _FRAME_BYTES = 4 << 20
+_COMPRESSING_AT_ONCE = 4
 _FRAME_HEADER = 18  # the longest (RFC 8878)
 _LEVEL = 1
 _WHOLE, _PARTIAL, _HISTORY = ".zst", ".partial.zst", ".history.zst"
@@ -270,8 +272,13 @@ def contiguous(segments: Sequence[StoredSegment]) -> list[WalRange]:
 
 
 def _frames(content: memoryview) -> Iterator[bytes]:
-    for start in range(0, max(len(content), 1), _FRAME_BYTES):
-        yield _compressed(content[start : start + _FRAME_BYTES])
+    """The content, compressed by several threads: the one that waits for the disk would leave processors idle."""
+    pieces = [content[n : n + _FRAME_BYTES] for n in range(0, max(len(content), 1), _FRAME_BYTES)]
+    if len(pieces) == 1:
+        yield _compressed(pieces[0])
+        return
+    with ThreadPoolExecutor(min(_COMPRESSING_AT_ONCE, len(pieces)), "frames") as threads:
+        yield from threads.map(_compressed, pieces)
 
 
 def _compressed(content: memoryview) -> bytes:
