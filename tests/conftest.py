@@ -10,6 +10,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -33,6 +34,9 @@ SettingsFactory = Callable[..., Settings]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the session's directory, or take the one that xdist's controller made."""
+    # A shell starts what it sends to the background with SIGINT ignored, and every process inherits that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     handed_over = getattr(config, "workerinput", {}).get("opskit_base")
     config.stash[BASE] = Path(handed_over) if handed_over else make_base_directory()
 
