@@ -97,9 +97,8 @@ class Trail:
         mark = path.with_name(f".{path.stem}{UNENTERED}")
         try:
             self._enter(reports, path)
-        except (
-            Exception
-        ) as error:  # the report is filed: whatever this is, it must not seem to be lost
+        except Exception as error:
+            # The report is filed: whatever this is, it must not look as if it were lost.
             self._tell("the report is not entered in the audit log yet", _known(error))
             write(mark, b"")
             return
@@ -110,9 +109,8 @@ class Trail:
     def _enter(self, reports: Path, path: Path) -> None:
         if self._catalog is None:
             raise OpskitError("the catalog could not be opened")
-        record = read_record(
-            path
-        )  # as it lies there: it may be an earlier filing that is ended now
+        # As it lies there: this may end what an earlier filing began.
+        record = read_record(path)
         if wrong_files(reports, record) or not self._is_ours(record):
             raise IntegrityError("it is not as it was filed")
         self._catalog.enter(report_event(reports, record))

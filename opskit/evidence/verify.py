@@ -64,9 +64,8 @@ def verify_audit(
         The catalog cannot be read.
     """
     notes: list[str] = []
-    filed = survey_reports(
-        settings.reports_directory
-    )  # first: each tells of entries that are there by now
+    # First: each tells of entries that are there by now.
+    filed = survey_reports(settings.reports_directory)
     catalog = open_catalog(settings)
     try:
         # In this order: what has ended by the first look is entered, or told by the second, or seen by the third.
