@@ -196,7 +196,7 @@ def _trace(trace: Path, place: str, stem: str) -> Report:
     if _is_locked(trace / "lock"):
         outcome, reason = "running", ""
     elif ours:
-        outcome, reason = "died", "every process of the run was lost"
+        outcome, reason = _noted(trace / "lock")
     else:
         outcome = "unknown"
         reason = f"it began on {order['host']}; whether it goes on cannot be told from here"
@@ -210,6 +210,17 @@ def _trace(trace: Path, place: str, stem: str) -> Report:
         actor=str(order["actor"]),
         host=str(order["host"]),
     )
+
+
+def _noted(lock: Path) -> tuple[str, str]:
+    """How a run of this host ended that nobody answers for: as it noted itself (`opskit.runbooks._lost`), or lost."""
+    try:
+        end = json.loads(lock.read_bytes())["interruption"]
+        if end is None:
+            return "unknown", "it ended, and its report is not filed yet"
+        return str(end["outcome"]), str(end["reason"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "died", "every process of the run was lost"
 
 
 def _is_locked(lock: Path) -> bool:

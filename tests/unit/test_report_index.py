@@ -25,6 +25,7 @@ from opskit.reports.report import Files, Report
 from opskit.reports.tables import reports_table
 from opskit.runbooks import Outcome, make_index
 from opskit.runbooks import _filing as filing
+from opskit.runbooks._lost import make_room, note_end
 from opskit.runbooks._outcome import Interruption
 from opskit.runbooks._report import file_report
 from tests.notebooks.books import write_settings
@@ -88,6 +89,25 @@ def test_every_way_to_end_is_in_the_index(tmp_path: Path) -> None:
         assert {f"{found[name].name}{s}" for s in (".html", ".ipynb", ".json")} <= links
         assert (reports / f"{found[name].name}.html").exists()
     assert {found[name].files for name in ways} == {Files.AS_RECORDED}
+
+
+@pytest.mark.parametrize(
+    ("interruption", "told"),
+    [
+        (Interruption(outcome=Outcome.ABORTED, reason="it took too long"), ("aborted", "it took")),
+        (None, ("unknown", "its report is not filed yet")),
+    ],
+)
+def test_a_run_that_could_not_be_filed_is_told_as_it_ended(
+    tmp_path: Path, interruption: Interruption | None, told: tuple[str, str]
+) -> None:
+    """A run that ended where no report found room was not lost: what it noted of its end is told."""
+    desk = filing.reserve(tmp_path, _order(tmp_path))
+    make_room(desk)
+    note_end(desk, interruption)
+    os.close(desk.lock)
+    [report] = read_reports(tmp_path)
+    assert report.outcome == told[0] and told[1] in report.reason
 
 
 def test_a_lost_run_is_filed_when_the_index_is_asked_for(tmp_path: Path) -> None:
