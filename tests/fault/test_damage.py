@@ -1,6 +1,8 @@
 """A repository whose bytes have changed: told as damage wherever it is met, and nothing is left at the target."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,10 @@ from opskit.cluster import Cluster
 from opskit.config import Settings
 from opskit.errors import ErrorKind, IntegrityError, NotFoundError, OpskitError
 from opskit.model.backup import BaseBackup
-from tests.servers import ServerFactory
+from opskit.postgres.server import LocalServer
+from opskit.repository import Repository
+from opskit.store import open_store
+from tests.support.backups import take
 from tests.support.command import run_command
 from tests.support.failing import assert_command_fails, assert_fails
 
@@ -31,8 +36,8 @@ class Kept:
         change(content)
         (self.folder / name).write_bytes(content)
 
-    def assert_refused(self, kind: ErrorKind, *said: str) -> None:
-        """Restore and every download fail as damage, by API and command, and leave nothing behind."""
+    def assert_refused(self, kind: ErrorKind, *said: str, by_command: bool = False) -> None:
+        """Restore and every download fail as damage, by API (and command), and leave nothing behind."""
         target, archive = self.scratch / "target", self.scratch / "archive"
         target.mkdir()
         before = set(self.scratch.iterdir())
@@ -53,20 +58,33 @@ class Kept:
         ]
         for number, (work, arguments) in enumerate(works):
             failure = assert_fails(work, IntegrityError, kind, *said)
-            if number in (0, 2):
+            if by_command and number in (0, 2):
                 assert_command_fails(self.cluster.settings, failure, *arguments)
             assert failure.exit_code == 7
             assert set(self.scratch.iterdir()) == before
             assert list(target.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def taken(shared_server: LocalServer, base: Path) -> Iterator[tuple[Path, BaseBackup]]:
+    """A repository with one backup, to be copied."""
+    directory = Path(tempfile.mkdtemp(prefix="taken-", dir=base))
+    repository = Repository(open_store((directory / "repository").as_uri()))
+    yield directory / "repository", take(shared_server, repository)
+    shutil.rmtree(directory)
+
+
 @pytest.fixture
-def kept(server: ServerFactory, settings: Callable[..., Settings], scratch: Path) -> Iterator[Kept]:
-    """A cluster with one backup, its server stopped: a restore needs the repository alone."""
-    source = server(wal_segment_megabytes=1)
-    cluster = Cluster("main", settings(source))
-    backup = cluster.create_backup()
-    source.stop()
+def kept(
+    taken: tuple[Path, BaseBackup],
+    shared_server: LocalServer,
+    settings: Callable[..., Settings],
+    scratch: Path,
+) -> Iterator[Kept]:
+    """A cluster with one backup in a repository of its own."""
+    original, backup = taken
+    cluster = Cluster("main", settings(shared_server))
+    shutil.copytree(original, scratch / "opskit/repository")
     yield Kept(cluster, backup, scratch)
     cluster.catalog.close()
 
@@ -103,13 +121,13 @@ def test_a_volume(kept: Kept, change: Callable[[bytearray], None], kinds: set[Er
     """A flipped bit, other bytes and missing bytes in a volume end restore and download."""
     kept.change("snapshot-00001.tar.zst", change)
     [kind] = kinds
-    kept.assert_refused(kind, "snapshot-00001.tar.zst")
+    kept.assert_refused(kind, "snapshot-00001.tar.zst", by_command=change in (flip, cut))
 
 
 def test_a_volume_that_is_missing(kept: Kept) -> None:
     """A backup without one of its volumes is damaged: what was asked for, the backup, is there."""
     (kept.folder / "snapshot-00001.tar.zst").unlink()
-    kept.assert_refused(ErrorKind.INCOMPLETE, "snapshot-00001.tar.zst")
+    kept.assert_refused(ErrorKind.INCOMPLETE, "snapshot-00001.tar.zst", by_command=True)
 
 
 @pytest.mark.parametrize("change", [flip, bytearray.clear], ids=["flip", "clear"])
@@ -122,7 +140,7 @@ def test_the_index(kept: Kept, change: Callable[[bytearray], None]) -> None:
 def test_an_index_that_is_missing(kept: Kept) -> None:
     """It is told as what the backup lacks."""
     (kept.folder / "index.json.zst").unlink()
-    kept.assert_refused(ErrorKind.INCOMPLETE, "index.json.zst")
+    kept.assert_refused(ErrorKind.INCOMPLETE, "index.json.zst", by_command=True)
 
 
 @pytest.mark.parametrize("change", [flip, cut, None], ids=["flip", "cut", "missing"])
@@ -197,11 +215,12 @@ def test_a_record(kept: Kept, change: Callable[[bytearray], None]) -> None:
     assert set(repository.survey("main").damaged) == {name}
     kind = ErrorKind.UNKNOWN_FORMAT if change is of_the_future else ErrorKind.CHECKSUM_MISMATCH
     failure = assert_fails(lambda: kept.cluster.backup(name), IntegrityError, kind)
-    assert_command_fails(kept.cluster.settings, failure, "show", "main", name)
-    listed = run_command(kept.cluster.settings, "backups", "main", "--json")
-    assert listed.returncode == 0
-    complete = [row["name"] for row in json.loads(listed.stdout) if row["status"] == "complete"]
-    assert other.name in complete
+    assert list(kept.cluster.backups()["name"]) == [other.name]
+    if change in (cut, of_the_future):
+        assert_command_fails(kept.cluster.settings, failure, "show", "main", name)
+        listed = run_command(kept.cluster.settings, "backups", "main", "--json")
+        assert listed.returncode == 0
+        assert [row["name"] for row in json.loads(listed.stdout)] == [other.name]
     found = [finding for finding in kept.cluster.check() if not finding.passed]
     assert f"record {name}" in {finding.name for finding in found}
 
@@ -209,14 +228,14 @@ def test_a_record(kept: Kept, change: Callable[[bytearray], None]) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format": 99}', b"\xff"])
 @pytest.mark.parametrize("name", ["repository.json", "main/cluster.json"])
 def test_the_marks_of_the_repository(
-    server: ServerFactory,
+    shared_server: LocalServer,
     settings: Callable[..., Settings],
     scratch: Path,
     name: str,
     content: bytes,
 ) -> None:
     """A mark that is damaged or from a later format ends a backup before anything is written."""
-    cluster = Cluster("main", settings(server(wal_segment_megabytes=1)))
+    cluster = Cluster("main", settings(shared_server))
     file = scratch / "opskit/repository" / name
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
@@ -242,10 +261,10 @@ def test_a_backup_that_is_not_there(kept: Kept) -> None:
 
 
 def test_without_any_backup(
-    server: ServerFactory, settings: Callable[..., Settings], scratch: Path
+    shared_server: LocalServer, settings: Callable[..., Settings], scratch: Path
 ) -> None:
     """The newest of none is not found, and the hint says how to make one."""
-    cluster = Cluster("main", settings(server()))
+    cluster = Cluster("main", settings(shared_server))
     failure = assert_fails(cluster.backup, NotFoundError, ErrorKind.BACKUP_NOT_FOUND)
     assert "opskit backup main" in failure.hint
     assert_command_fails(cluster.settings, failure, "restore", "main", str(scratch / "x"))
