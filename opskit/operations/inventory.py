@@ -17,7 +17,7 @@ from opskit.repository import Repository
 from opskit.repository.holds import is_hold_name
 from opskit.store import ObjectStat
 
-_READERS = 8
+_READERS = 2  # the index of a cluster of a million files takes hundreds of megabytes to read
 # Longer than any backup takes; the next backup removes what is older (`Repository.new_backup`).
 _ABANDONED_AFTER = timedelta(days=1)
 
