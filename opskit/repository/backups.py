@@ -236,9 +236,12 @@ class Repository:
         """
         folders = self._store.list(f"{cluster}/backups").folders
         self._remove_abandoned(folders[-_LOOKED_AT:], started_at)
-        while f"{cluster}/backups/{(name := backup_name(started_at))}" in folders:
+        while True:
+            name = backup_name(started_at)
+            if stored_folder(cluster, name) not in folders:
+                with suppress(ConflictError):  # somebody else's, in this very second
+                    return BackupWriter(self._store, cluster, name)
             started_at += timedelta(seconds=1)
-        return BackupWriter(self._store, cluster, name)
 
     def holds(self, cluster: str) -> Holds:
         """The holds on the backups of a cluster; nothing is read yet."""

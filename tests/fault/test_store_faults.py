@@ -91,7 +91,7 @@ def test_a_record_that_cannot_be_taken_back(source: LocalServer, scratch: Path) 
     calls = FaultyStore(MemoryStore(), verbs=("put",))
     take(source, Repository(calls))
     inner = LocalStore(scratch / "repository")
-    refusing = FaultyStore(inner, at=1, verbs=("delete",), lasting=True)
+    refusing = FaultyStore(inner, at=2, verbs=("delete",), lasting=True)  # the name's claim goes
     last = len(calls.calls)
     store = FaultyStore(refusing, at=last, moment=Moment.AFTER, verbs=("put",))
     with pytest.raises(StoreError, match="injected"):

@@ -4,13 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from opskit.cluster import Cluster
 from opskit.config import Settings
-from opskit.errors import ErrorKind, ServerError
+from opskit.errors import Cancelled, ErrorKind, ServerError
 from opskit.model.operation import Progress
 from opskit.operations.wal_status import wal_status
 from opskit.postgres.server import LocalServer
@@ -277,3 +278,40 @@ def test_a_standby_that_lags_is_not_ahead_of_its_backup(
     assert settings["archive_cleanup_command"] == "''"
     assert settings["recovery_min_apply_delay"] == "'0'"
     assert not (plain.directory / "standby.signal").exists()
+
+
+@only_18
+def test_backups_of_a_primary_and_its_standby_may_begin_in_one_second(
+    server: ServerFactory,
+    main: Callable[[LocalServer], Cluster],
+    scratch: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They do not see each other's lock: each gets a name of its own, and one that fails leaves the other whole."""
+    primary = server(KEPT, wal_segment_megabytes=SMALL)
+    primary.query(EVENTS)
+    primary.query("INSERT INTO events SELECT FROM generate_series(1, 10)")
+    standby = standby_of(server, primary)
+    replayed(standby, primary)
+    source, replica = main(primary), main(standby)
+    names: list[str] = []
+    second = datetime.now(UTC).replace(microsecond=0)
+    monkeypatch.setattr("opskit.operations.backup.server_time", lambda connection: second)
+
+    def fail() -> None:
+        raise Cancelled("in the middle of the other one")
+
+    def other() -> None:
+        names.append(replica.create_backup().name)
+        with pytest.raises(Cancelled):
+            replica.create_backup(monitor=Act(fail))
+
+    backup = source.create_backup(monitor=Act(other))
+    assert {b.name for b in source.repository.backups("main")} == {backup.name, *names}
+    assert len({backup.name, *names}) == 2
+    assert list((scratch / "opskit/repository").rglob("begun")) == []
+    for name in (backup.name, *names):
+        copy = source.restore(scratch / name, backup=name)
+        assert copy.verify().exit_code == 0
+        with copy.started() as running:
+            assert count(running.server) == 10

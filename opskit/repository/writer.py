@@ -1,0 +1,83 @@
+"""How a backup comes to exist: everything that its record refers to is durable before the record is put."""
+
+import hashlib
+from contextlib import suppress
+
+from opskit.errors import ConflictError, OpskitError
+from opskit.model.backup import BaseBackup, write_record
+from opskit.repository.index import compress, write_index
+from opskit.repository.records import RECORD, stored_folder
+from opskit.repository.volumes import Volume, VolumeWriter
+from opskit.store import Store
+
+_CLAIM = "begun"
+
+
+class BackupWriter:
+    """A backup that is being written: volumes first, the record last. Ends with `commit` or `discard`.
+
+    A primary and its standbys do not see each other's backups, which may begin in the same second: so the name is
+    claimed by an object, which goes before the record comes.
+
+    Raises
+    ------
+    ConflictError
+        Somebody else has begun a backup of that name.
+    """
+
+    def __init__(self, store: Store, cluster: str, name: str) -> None:
+        self.name = name
+        self._store = store
+        self._folder = stored_folder(cluster, name)
+        try:
+            store.put(f"{self._folder}/{_CLAIM}", [f"{name}\n".encode()])
+        except ConflictError:
+            raise
+        except OpskitError:
+            self._withdraw()  # it may have been put nevertheless
+            raise
+        self.volumes = VolumeWriter(
+            lambda volume, chunks: store.put(f"{self._folder}/{volume}", chunks)
+        )
+        self._begun: list[str] = []
+
+    def put_manifest(self, manifest: bytes) -> str:
+        """Keep the server's manifest; the SHA-256 of what is stored."""
+        return self._keep("backup_manifest.zst", compress(manifest))
+
+    def put_index(self, volumes: list[Volume]) -> str:
+        """Keep the index; the SHA-256 of what is stored."""
+        return self._keep("index.json.zst", write_index(volumes))
+
+    def commit(self, backup: BaseBackup) -> None:
+        """Put the record: from here on the backup exists."""
+        self._store.delete(f"{self._folder}/{_CLAIM}")
+        self._keep(RECORD, write_record(backup))
+
+    def discard(self) -> None:
+        """Stop all work and remove what has been stored, as far as the store allows.
+
+        A put that failed may have been carried out nevertheless. So everything that was begun is removed, the record
+        first; and what a record refers to stays, if that cannot be removed.
+        """
+        begun = [*self.volumes.abort(), *self._begun]
+        for name in reversed(begun):
+            try:
+                self._store.delete(f"{self._folder}/{name}")
+            except OpskitError:
+                if name == RECORD:
+                    return
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        with suppress(OpskitError):
+            self._store.delete(f"{self._folder}/{_CLAIM}")
+
+    def _keep(self, name: str, content: bytes) -> str:
+        self._begun.append(name)
+        try:
+            self._store.put(f"{self._folder}/{name}", [content])
+        except ConflictError:  # it is somebody else's
+            self._begun.remove(name)
+            raise
+        return hashlib.sha256(content).hexdigest()
