@@ -1,0 +1,35 @@
+"""``opskit.toml`` turned into `Settings`.
+
+This module knows where the file is found and what may stand in it; it does not know what conninfo means, whether a
+repository exists or a server answers. Below it nobody reads the environment.
+"""
+
+from opskit.config._reading import (
+    check_cluster_name,
+    find_configuration,
+    jupyter_user,
+    load_settings,
+    read_retention,
+    settings_from,
+)
+from opskit.config._settings import (
+    AuditSettings,
+    Checkpoint,
+    ClusterSettings,
+    PostgresSettings,
+    Settings,
+)
+
+__all__ = [
+    "AuditSettings",
+    "Checkpoint",
+    "ClusterSettings",
+    "PostgresSettings",
+    "Settings",
+    "check_cluster_name",
+    "find_configuration",
+    "jupyter_user",
+    "load_settings",
+    "read_retention",
+    "settings_from",
+]
