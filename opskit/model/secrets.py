@@ -23,6 +23,7 @@ _NAMES = re.compile(
 # What says where a secret is, or of which kind, and is none.
 _ABOUT = re.compile(r"_?(?:file|path|dir|directory|name|id|command|age|days|length|policy|store)$")
 _DIRECTORIES = ("pwd", "oldpwd")
+_WORD = re.compile(r"[a-z]+|[A-Z][a-z]+|[A-Z]+|\d+")
 _HARMLESS = {"true", "false", "none", "null", "default"}
 
 _KEYS = r"passw(?:or)?d|passphrase|secret|token|api[_-]?key|access[_-]?key|secret[_-]?key|private[_-]?key"
@@ -110,13 +111,13 @@ class Scrubber:
     """Hides secrets: the `known` ones in every form in which they may be written, and what looks like one."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
-        forms = {form for value in known if _is_worth_hiding(value) for form in _written(value)}
-        longest_first = sorted(forms, key=lambda form: (-len(form), form))
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if forms else None
+        self._values = frozenset(filter(_is_worth_hiding, known))
+        self._known = _any_of(self._values)
+        self._telling = _any_of(value for value in self._values if not _WORD.fullmatch(value))
 
     def knows(self, text: str) -> bool:
-        """Whether a known secret is in `text`."""
-        return bool(self._known and self._known.search(text))
+        """Whether `text` is a known secret, or holds one that is no mere word: ``/srv/postgres`` is no password."""
+        return text in self._values or bool(self._telling and self._telling.search(text))
 
     def hide_known(self, text: str) -> str:
         """`text` without the known secrets."""
@@ -146,6 +147,13 @@ class Scrubber:
         if isinstance(key, str) and isinstance(value, str) and value and is_secret_name(key):
             return HIDDEN
         return self.data(value)
+
+
+def _any_of(values: Iterable[str]) -> re.Pattern[str] | None:
+    """What finds the values, in every form in which they may be written; the longest first."""
+    forms = {form for value in values for form in _written(value)}
+    longest_first = sorted(forms, key=lambda form: (-len(form), form))
+    return re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
 
 def _written(value: str) -> set[str]:

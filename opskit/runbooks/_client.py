@@ -78,7 +78,7 @@ class Client(PapermillNotebookClient):  # type: ignore[misc]
         **options: Any,
     ) -> None:
         super().__init__(manager, kernel_name="python3", **options)
-        self.stop = stop
+        self.stop, self.secrets = stop, secrets
         self.raised: CellExecutionError | None = None
         self.connection_directory: str | None = None
         self._answered_for = answered_for

@@ -20,14 +20,15 @@ from papermill.exceptions import PapermillException
 from papermill.iorw import write_ipynb
 from papermill.log import logger
 
+from opskit.config import jupyter_user
 from opskit.errors import ErrorKind, InputError, OpskitError
 from opskit.model.secrets import Scrubber
 from opskit.runbooks._client import Client, Manager, local_path
 from opskit.runbooks._masters import parameters_of
-from opskit.runbooks._outcome import Interruption, Verdict, judge, settle
+from opskit.runbooks._outcome import Interruption, conclude
 from opskit.runbooks._output import tidy, write_whole
 from opskit.runbooks._parameters import Value, check_parameters
-from opskit.runbooks._record import FORMAT, Outcome, actor, timestamp
+from opskit.runbooks._record import Outcome, actor, timestamp
 from opskit.runbooks._scratch import scratch
 from opskit.runbooks._secrets import run_scrubber
 from opskit.runbooks._stop import Stopped, StopRequest, stop_by_signals
@@ -80,7 +81,8 @@ def execute(
         The kernel was lost.
     """
     secrets = run_scrubber()
-    begun = _Begun(notebook, input_path, secrets)
+    order = _order(notebook, input_path, secrets)
+    notebook.metadata.pop("opskit", None)
     path = local_path(output_path)
     manager = Manager(
         notebook,
@@ -112,14 +114,15 @@ def execute(
         if environment:
             client.connection_directory = environment["JUPYTER_RUNTIME_DIR"]
         error, interruption = _executed(manager, client, environment)
-        verdict = begun.end(notebook, interruption)
+        tidy(notebook, secrets)
+        verdict = conclude(notebook, order, interruption, datetime.now(UTC))
         manager.notebook_complete()
     if error is not None and not isinstance(error, CellExecutionError | Stopped):
         raise error
     if verdict.outcome is not Outcome.PASSED and not papermill_raises(notebook):
         if output_path is None:  # papermill would have written it now
             write_ipynb(notebook, notebook.metadata.papermill.get("output_path"))
-        raise NotPassed(f"the runbook {begun.name!r} {verdict.outcome}: {verdict.reason}")
+        raise NotPassed(f"the runbook {order['runbook']!r} {verdict.outcome}: {verdict.reason}")
     return notebook
 
 
@@ -144,7 +147,7 @@ def _executed(
     if isinstance(error, CellTimeoutError):
         why = f"a cell took longer than {client.timeout} s"
         return error, Interruption(outcome=Outcome.ABORTED, reason=why)
-    told = str(error).strip().split("\n")[0]
+    told = client.secrets.text(str(error).strip().split("\n")[0])
     why = f"papermill ended with {type(error).__name__}: {told}"
     return error, Interruption(outcome=Outcome.DIED, reason=why)
 
@@ -160,51 +163,26 @@ def settle_lost(path: Path) -> None:
     notebook = nbformat.read(path, as_version=4)
     if "opskit" not in notebook.metadata:
         lost = Interruption(outcome=Outcome.DIED, reason="papermill was killed")
-        _Begun(notebook, notebook.metadata.papermill.input_path, Scrubber(), anew=False).end(
-            notebook, lost
-        )
+        order = _order(notebook, notebook.metadata.papermill.input_path, Scrubber())
+        order["started_at"] = notebook.metadata.papermill.get("start_time") or order["started_at"]
+        conclude(notebook, order, lost, datetime.now(UTC))
         write_whole(path, nbformat.writes(notebook))
 
 
-class _Begun:
-    """A run that has begun: what it was given, by whom and when."""
-
-    def __init__(
-        self, notebook: Any, input_path: str, secrets: Scrubber, *, anew: bool = True
-    ) -> None:
-        self.name = Path(str(input_path)).stem
-        self._secrets = secrets
-        self.parameters = _checked(notebook, self.name, secrets)
-        told = notebook.metadata.papermill.get("start_time")
-        self.started_at = (
-            datetime.now(UTC) if anew or not told else datetime.fromisoformat(told).astimezone(UTC)
-        )
-        if anew:
-            notebook.metadata.pop("opskit", None)
-
-    def end(self, notebook: Any, interruption: Interruption | None) -> Verdict:
-        """Judge the notebook, and put its record into its metadata."""
-        tidy(notebook, self._secrets)
-        verdict = judge(notebook, interruption)
-        settle(notebook, interruption)
-        ended_at = datetime.now(UTC)
-        notebook.metadata["opskit"] = {
-            "format": FORMAT,
-            "runbook": self.name,
-            "cluster": self.parameters["cluster"],
-            "parameters": self.parameters,
-            "outcome": str(verdict.outcome),
-            "reason": self._secrets.text(verdict.reason),
-            "started_at": timestamp(self.started_at),
-            "ended_at": timestamp(ended_at),
-            "duration_seconds": round((ended_at - self.started_at).total_seconds(), 3),
-            "host": socket.gethostname(),
-            "actor": actor(),
-            "opskit_version": __version__,
-            "steps": [step.as_dict() for step in verdict.steps],
-            "checks": [check.as_dict() for check in verdict.checks],
-        }
-        return verdict
+def _order(notebook: Any, input_path: str, secrets: Scrubber) -> dict[str, Any]:
+    """What is to be run, by whom and since when, once it is known to be no wrong order."""
+    name = Path(str(input_path)).stem
+    parameters = _checked(notebook, name, secrets)
+    return {
+        "runbook": name,
+        "cluster": parameters["cluster"],
+        "parameters": parameters,
+        "started_at": timestamp(datetime.now(UTC)),
+        "host": socket.gethostname(),
+        "actor": actor(),
+        "jupyter_user": jupyter_user(),
+        "opskit_version": __version__,
+    }
 
 
 def _checked(notebook: Any, name: str, secrets: Scrubber) -> dict[str, Value]:

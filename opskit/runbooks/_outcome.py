@@ -4,10 +4,13 @@ papermill calls the cell of a killed kernel "completed", and takes ``sys.exit(0)
 notebook.
 """
 
+import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from opskit.runbooks._record import CHECK, RUN, STEP, Check, Outcome, Step
+from opskit.runbooks._record import CHECK, FORMAT, RUN, STEP, Check, Outcome, Step, timestamp
 
 ERROR_MARKER = "papermill-error-cell-tag"
 
@@ -43,6 +46,41 @@ def judge(notebook: Any, interruption: Interruption | None) -> Verdict:
     checks = tuple(Check.from_dict(c) for data in records if CHECK in data for c in data[CHECK])
     outcome, reason = _outcome(notebook, interruption, [d[RUN] for d in records if RUN in d])
     return Verdict(outcome=outcome, reason=reason, steps=steps, checks=checks)
+
+
+def conclude(
+    notebook: Any, order: Mapping[str, Any], interruption: Interruption | None, ended_at: datetime
+) -> Verdict:
+    """Judge an executed notebook, put right what it says, and its record into its metadata, below ``opskit``.
+
+    Parameters
+    ----------
+    order
+        What was to be run, by whom, since when: ``runbook``, ``cluster``, ``parameters``, ``started_at``, ``host``,
+        ``actor``, ``jupyter_user``, ``opskit_version``.
+    """
+    verdict = judge(notebook, interruption)
+    settle(notebook, interruption)
+    started_at = datetime.fromisoformat(order["started_at"])
+    notebook.metadata["opskit"] = {
+        "format": FORMAT,
+        "runbook": order["runbook"],
+        "cluster": order["cluster"],
+        "parameters": order["parameters"],
+        "outcome": str(verdict.outcome),
+        "reason": verdict.reason,
+        "started_at": timestamp(started_at),
+        "ended_at": timestamp(ended_at),
+        "duration_seconds": round((ended_at - started_at).total_seconds(), 3),
+        "host": order["host"],
+        "actor": order["actor"],
+        "jupyter_user": order.get("jupyter_user"),
+        "opskit_version": order["opskit_version"],
+        "python_version": platform.python_version(),
+        "steps": [step.as_dict() for step in verdict.steps],
+        "checks": [check.as_dict() for check in verdict.checks],
+    }
+    return verdict
 
 
 def _outcome(

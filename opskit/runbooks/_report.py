@@ -1,6 +1,5 @@
 """The report of a run: judged, settled, and filed as notebook, HTML and record. Repeatable, should it be cut off."""
 
-import platform
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -12,8 +11,7 @@ from opskit.reports.index import update_index
 from opskit.reports.page import render_page
 from opskit.runbooks._evidence import backup_subjects, open_trail, told_backups
 from opskit.runbooks._filing import WORK, Desk, sha256_of, write_durably
-from opskit.runbooks._outcome import Interruption, judge, settle
-from opskit.runbooks._record import FORMAT, timestamp
+from opskit.runbooks._outcome import Interruption, conclude
 
 
 def file_report(
@@ -92,28 +90,8 @@ def _settled(
     ended_at: datetime | None,
 ) -> Any:
     notebook, ended_at = _executed(desk, order, ended_at)
-    verdict = judge(notebook, interruption)
-    settle(notebook, interruption)
-    started_at = datetime.fromisoformat(order["started_at"])
-    notebook.metadata["opskit"] = {
-        "format": FORMAT,
-        "runbook": order["runbook"],
-        "cluster": order["cluster"],
-        "parameters": order["parameters"],
-        "outcome": str(verdict.outcome),
-        "reason": verdict.reason,
-        "started_at": timestamp(started_at),
-        "ended_at": timestamp(ended_at),
-        "duration_seconds": round((ended_at - started_at).total_seconds(), 3),
-        "host": order["host"],
-        "actor": order["actor"],
-        "jupyter_user": order.get("jupyter_user"),
-        "opskit_version": order["opskit_version"],
-        "python_version": platform.python_version(),
-        "steps": [step.as_dict() for step in verdict.steps],
-        "checks": [check.as_dict() for check in verdict.checks],
-        "backups": told_backups(notebook),
-    }
+    conclude(notebook, order, interruption, ended_at)
+    notebook.metadata.opskit["backups"] = told_backups(notebook)
     if "papermill" in notebook.metadata:
         notebook.metadata.papermill.update(
             input_path=order["master"], output_path=str(desk.notebook)

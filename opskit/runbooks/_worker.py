@@ -72,12 +72,14 @@ def _run(order: dict[str, object], stop: StopRequest) -> int:
             start_timeout=START_TIMEOUT,
             stop=stop,
         )
-    except DeadKernelError:
-        return STOPPED if stop.asked else KERNEL_DIED
-    except papermill.exceptions.PapermillException:
-        return STOPPED if stop.asked else RAISED
-    except OSError as error:
-        if error.errno in _filing.NO_ROOM:
+    except Exception as error:
+        if stop.asked:
+            return STOPPED
+        if isinstance(error, DeadKernelError):
+            return KERNEL_DIED
+        if isinstance(error, papermill.exceptions.PapermillException):
+            return RAISED
+        if isinstance(error, OSError) and error.errno in _filing.NO_ROOM:
             return NO_ROOM
         raise
     return COMPLETE

@@ -162,10 +162,9 @@ def test_every_way_to_end_reads_as_what_it_was(
             assert (result.kind, result.exit_code) == (ErrorKind.OPERATION_DIED, 1)
         else:
             assert isinstance(result, RunResult), (name, result)
+            assert (result.outcome, name) == (ending.outcome, name), result.reason
+            assert ending.reason in result.reason
             assert result.exit_code == (0 if ending.outcome is Outcome.PASSED else 1)
-            assert (result.outcome, ending.reason in result.reason) == (ending.outcome, True), (
-                result
-            )
         assert_report(settings, name, ending)
     assert sorted((report.runbook, str(report.outcome)) for report in reports) == sorted(
         (name, str(ending.outcome)) for name, ending in endings.items()

@@ -37,7 +37,7 @@ GIVEN = {"least": 1, "at": "now"}
 
 def read(cell: str, given: dict[str, object], *, texts: bool = True) -> dict[str, Value]:
     """The values of a cell's parameters."""
-    return check_parameters(declared_parameters(cell), given, Scrubber({"planted"}), texts=texts)
+    return check_parameters(declared_parameters(cell), given, Scrubber({"planted-1"}), texts=texts)
 
 
 def test_a_line_declares_a_parameter() -> None:
@@ -178,7 +178,7 @@ def test_no_parameter_can_hold_a_secret() -> None:
         ("password", "hunter2"),
         ("note", "host=db password=hunter2"),
         ("note", "postgresql://me:hunter2@db/main"),
-        ("note", "it is planted"),
+        ("note", "it is planted-1"),
         ("times", "password=hunter2"),
         ("cluster", "postgresql://me:hunter2@db/main"),
     ],

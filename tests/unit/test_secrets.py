@@ -131,6 +131,9 @@ def test_known_values_are_hidden_however_they_are_written() -> None:
         assert HIDDEN in scrubber.text(form) and HIDDEN in scrubber.hide_known(form)
         assert "Tr0ub" not in scrubber.text(form) and "hunter" not in scrubber.text(form)
     assert scrubber.text("hunting") == "hunting"
+    word = Scrubber({"postgres"})
+    assert word.knows("postgres") and not word.knows("/srv/postgres/copy")
+    assert word.text("/srv/postgres/copy") == "/srv/***/copy"
     assert not Scrubber().knows("anything")
 
 
