@@ -100,7 +100,11 @@ def opskit(installed: Path, scratch: Path) -> Iterator[Installation]:
 
 def test_wheel_carries_notebooks_and_runbooks(wheel: Path) -> None:
     """The wheel holds the package, every notebook and runbook, the licence, and nothing of the tests."""
-    names = zipfile.ZipFile(wheel).namelist()
+    archive = zipfile.ZipFile(wheel)
+    names = archive.namelist()
+    (points,) = (name for name in names if name.endswith("entry_points.txt"))
+    engine = "[papermill.engine]\nopskit = opskit.runbooks._engine:OpskitEngine"
+    assert engine in archive.read(points).decode()
     for folder in ("notebooks", "runbooks"):
         for notebook in (ROOT / folder).glob("*.ipynb"):
             assert f"opskit/_shared/{folder}/{notebook.name}" in names
