@@ -10,7 +10,7 @@ from bench.background import Background, background, opskit_command
 from bench.contest import Contest, Side, Spread
 from bench.file_contests import empty
 from bench.log_contests import RECEIVED_SUFFIX, stored_segment
-from bench.logged import CLUSTER, SEGMENT_BYTES, Logged, drop_slot
+from bench.logged import CLUSTER, KEPT_SLOT, SEGMENT_BYTES, Logged, drop_slot
 from bench.measure import CommandFailed, Cost
 from bench.place import PROJECT, Place
 from opskit.errors import ServerError
@@ -20,9 +20,18 @@ from opskit.operations.wal_stream import slot_name
 
 _RECEIVER = "busy_receiver"
 _CLIENTS = 4
-_TRANSACTIONS_OF_SCALE_1 = 500  # of a client
+_TRANSACTIONS_OF_SCALE_1 = 100  # of a client
 _ATTEMPTS = 100
 _MEGABYTE = 1e6
+
+# Of pgbench's own transactions each writes half a KB: nobody falls behind those. Of these each writes some 100 KB.
+_TABLE = "CREATE TABLE busy (id bigint, token text, payload bytea, note text)"
+_SCRIPT = """\\set first random(1, 1000000000)
+INSERT INTO busy
+SELECT n, md5(n::text), decode(md5('a' || n) || md5('b' || n) || md5('c' || n), 'hex'),
+       'the customer asked for delivery to the neighbour at number ' || (hashint8(n) & 127)
+  FROM generate_series(:first, :first + 499) AS n;
+"""
 
 
 @dataclass(slots=True)
@@ -47,16 +56,16 @@ class _Archiver:
 
 
 def busy_contest(place: Place, logged: Logged, scale: float) -> Contest:
-    """pgbench, until all that it wrote is in the archive."""
-    programs = logged.server.programs
-    pgbench = shlex.join([str(programs.path("pgbench")), "--quiet"])
-    conninfo = shlex.quote(logged.server.conninfo())
-    place.shell(f"{pgbench} --initialize --scale {max(1, round(2 * scale))} {conninfo} 2>&1")
-    transactions = max(50, round(_TRANSACTIONS_OF_SCALE_1 * scale))
-    load = (
-        f"{pgbench.removesuffix(' --quiet')} --no-vacuum --client {_CLIENTS} --jobs 2"
-        f" --transactions {transactions} {conninfo} 2>&1"
-    )
+    """pgbench, until all that it had written is in the archive."""
+    script = place.directory / "busy.sql"
+    script.write_text(_SCRIPT, encoding="ascii")
+    logged.server.query(_TABLE)
+    drop_slot(logged.server, KEPT_SLOT)  # the contests that needed all of the WAL are over
+    program = logged.server.programs.path("pgbench")
+    transactions = max(20, round(_TRANSACTIONS_OF_SCALE_1 * scale))
+    words = [str(program), "--no-vacuum", "--file", str(script), "--client", str(_CLIENTS)]
+    words += ["--jobs", "2", "--transactions", str(transactions), logged.server.conninfo()]
+    load = f"{shlex.join(words)} 2>&1"
     method = "lz4" if logged.has_lz4 else "gzip:1"
     streamer = _Archiver(
         name="opskit wal stream",
@@ -67,13 +76,17 @@ def busy_contest(place: Place, logged: Logged, scale: float) -> Contest:
     )
     receiver = _receiver(place, logged, method)
     return Contest(
-        title=f"pgbench, {_CLIENTS * transactions:,} transactions, while its WAL is archived",
-        note="From pgbench's start until all that it wrote is in the archive, which works on the same cores."
+        title=f"pgbench, {_CLIENTS * transactions:,} transactions of 500 rows, while their WAL is archived",
+        note="From pgbench's start until all that it had written is in the archive, which works on the same cores."
         " CPU seconds are those of the archiver.",
         opskit=_side(place, logged, load, streamer),
         others=[
             _side(place, logged, load, receiver),
-            Side(name="nobody archives", run=lambda: _alone(place, load)),
+            Side(
+                name="nobody archives",
+                run=lambda: _alone(place, load),
+                clear=lambda: _emptied(logged),
+            ),
         ],
         facts=lambda: [one.fact() for one in (streamer, receiver) if one.rates],
     )
@@ -100,6 +113,7 @@ def _side(place: Place, logged: Logged, load: str, archiver: _Archiver) -> Side:
         return Cost(seconds=seconds, cpu_seconds=ended.cpu_seconds, peak_bytes=ended.peak_bytes)
 
     def clear() -> None:
+        _emptied(logged)
         _slot_from_here(logged, archiver.slot)
         archiver.clear()
 
@@ -125,6 +139,12 @@ def _archived(
 def _alone(place: Place, load: str) -> Cost:
     cost = place.shell(load)
     return Cost(seconds=cost.seconds, cpu_seconds=0.0, peak_bytes=cost.peak_bytes)
+
+
+def _emptied(logged: Logged) -> None:
+    """The same table, and the same way to the next checkpoint, for everybody."""
+    logged.server.query("TRUNCATE busy")
+    logged.server.query("CHECKPOINT")
 
 
 def _slot_from_here(logged: Logged, name: str) -> None:

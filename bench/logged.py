@@ -19,7 +19,7 @@ CLUSTER = "logged"
 PLAIN = "plain-wal"
 BYTES_OF_SCALE_1 = 100 << 20  # 1 GB at scale 10
 SEGMENT_BYTES = 16 << 20
-_KEPT_SLOT = "kept"
+KEPT_SLOT = "kept"
 _OPTIONS = {
     **MEASURED,
     "max_wal_size": "2GB",
@@ -84,11 +84,11 @@ def logged_cluster(place: Place, newest: int, scale: float) -> Iterator[Logged]:
     home = place.directory / CLUSTER
     with empty_cluster(programs, home, place.account, _OPTIONS) as server:
         place.configure({CLUSTER: server})
-        server.query(f"SELECT pg_create_physical_replication_slot('{_KEPT_SLOT}', true)")
+        server.query(f"SELECT pg_create_physical_replication_slot('{KEPT_SLOT}', true)")
         place.opskit("backup", CLUSTER)
         segments = write_log(server, BYTES_OF_SCALE_1 * scale)
         [[kept]] = server.query(
-            f"SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = '{_KEPT_SLOT}'"
+            f"SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = '{KEPT_SLOT}'"
         ).rows
         before = WalSegment.holding(Lsn.parse(kept), 1, SEGMENT_BYTES).number
         segments = [
@@ -128,7 +128,7 @@ def plain_segments(place: Place, server: LocalServer, segments: list[WalSegment]
 def fresh_slot(server: LocalServer, name: str) -> None:
     """A slot that keeps all of the WAL, in place of one that was used."""
     drop_slot(server, name)
-    server.query(f"SELECT pg_copy_physical_replication_slot('{_KEPT_SLOT}', '{name}')")
+    server.query(f"SELECT pg_copy_physical_replication_slot('{KEPT_SLOT}', '{name}')")
 
 
 def drop_slot(server: LocalServer, name: str) -> None:
