@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.background import Background, background, opskit_command
 from bench.contest import Contest, Side, Spread
 from bench.file_contests import empty
-from bench.log_contests import RECEIVED_SUFFIX, stored_segment
+from bench.log_contests import RECEIVED_SUFFIX, is_active, stored_segment
 from bench.logged import CLUSTER, KEPT_SLOT, SEGMENT_BYTES, Logged, drop_slot
 from bench.measure import CommandFailed, Cost
 from bench.place import PROJECT, Place
@@ -123,9 +123,7 @@ def _side(place: Place, logged: Logged, load: str, archiver: _Archiver) -> Side:
 def _archived(
     place: Place, logged: Logged, load: str, archiver: _Archiver, running: Background
 ) -> float:
-    server = logged.server
-    is_active = f"SELECT active FROM pg_replication_slots WHERE slot_name = '{archiver.slot}'"
-    running.wait(lambda: server.query(is_active).rows == [(True,)])
+    running.wait(lambda: is_active(logged, archiver.slot))
     start, began = _position(logged, "pg_current_wal_insert_lsn()"), time.monotonic()
     worked = place.shell(load)
     end, ended = _position(logged, "pg_switch_wal()"), time.monotonic()
