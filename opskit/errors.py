@@ -71,6 +71,7 @@ class ErrorKind(StrEnum):
     OPERATION_DIED = "operation died"
     CHECK_FAILED = "check failed"
     KEY_NOT_USABLE = "key not usable"
+    BACKED_UP_ALREADY = "backed up already"
     NO_TIMESTAMP = "no time stamp"
     UNEXPECTED = "unexpected"
 

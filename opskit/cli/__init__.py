@@ -68,6 +68,7 @@ def _command(arguments: "Sequence[str]") -> int:
         _copies,
         _retention,
         _runbooks,
+        _schedule,
         _wal,
     )
     from opskit.cli._app import app

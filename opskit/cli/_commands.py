@@ -58,13 +58,18 @@ def backup(
     cluster: ClusterName,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What it is for.")] = "",
     trigger: Annotated[Trigger, typer.Option("--trigger", hidden=True)] = Trigger.ON_DEMAND,
+    scheduled_for: Annotated[str | None, typer.Option("--scheduled-for", hidden=True)] = None,
     operation: OperationId = None,
 ) -> None:
     """Take a backup now, and print its name."""
     source = open_cluster(context, cluster)
     with monitored(context.obj.ending) as monitor:
         made = source.create_backup(
-            note=note, trigger=trigger, monitor=monitor, operation=operation
+            note=note,
+            trigger=trigger,
+            scheduled_for=scheduled_for,
+            monitor=monitor,
+            operation=operation,
         )
     typer.echo(made.name)
 

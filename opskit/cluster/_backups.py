@@ -46,6 +46,7 @@ class Backups(OpenedCluster):
         *,
         note: str = "",
         trigger: Trigger = Trigger.ON_DEMAND,
+        scheduled_for: datetime | str | None = None,
         monitor: Monitor | None = None,
         operation: str | None = None,
     ) -> BaseBackup:
@@ -53,11 +54,14 @@ class Backups(OpenedCluster):
 
         Parameters
         ----------
+        scheduled_for
+            The time of the schedule that it is for; each has one backup.
         operation
             The id to record it under; a new one by default.
         """
         check_note(note)
-        parameters = {"note": note, "trigger": str(trigger)}
+        period = None if scheduled_for is None else parse_time(scheduled_for)
+        parameters = _parameters(note, trigger, period)
         with self._recorded(OperationKind.BACKUP, parameters, monitor, operation) as recorder:
 
             def named(name: str) -> None:
@@ -70,12 +74,18 @@ class Backups(OpenedCluster):
                 note=note,
                 monitor=recorder,
                 named=named,
+                scheduled_for=period,
             )
 
     def start_backup(
-        self, *, note: str = "", trigger: Trigger = Trigger.ON_DEMAND, detached: bool = False
+        self,
+        *,
+        note: str = "",
+        trigger: Trigger = Trigger.ON_DEMAND,
+        scheduled_for: datetime | str | None = None,
+        detached: bool = False,
     ) -> "OperationHandle":
-        """Take a backup in a process of its own.
+        """Take a backup in a process of its own; see `create_backup`.
 
         Parameters
         ----------
@@ -83,8 +93,10 @@ class Backups(OpenedCluster):
             Whether it lives on when this process, or the notebook's kernel, ends.
         """
         check_note(note)
-        arguments = ["backup", self.name, f"--note={note}", f"--trigger={trigger}"]
-        parameters = {"note": note, "trigger": str(trigger)}
+        period = None if scheduled_for is None else parse_time(scheduled_for)
+        parameters = _parameters(note, trigger, period)
+        options = [f"--{key.replace('_', '-')}={value}" for key, value in parameters.items()]
+        arguments = ["backup", self.name, *options]
         return self._started(OperationKind.BACKUP, arguments, parameters, detached)
 
     def download(
@@ -151,6 +163,11 @@ class Backups(OpenedCluster):
         ) as error:  # the repository is the truth: complete backups are listed without the catalog
             _log.warning("running and failed backups are not shown: %s", error)
             return []
+
+
+def _parameters(note: str, trigger: Trigger, period: datetime | None) -> dict[str, str]:
+    given = {"note": note, "trigger": str(trigger)}
+    return given if period is None else {**given, "scheduled_for": period.isoformat()}
 
 
 def _format(text: str) -> ArchiveFormat:

@@ -17,6 +17,7 @@ from opskit.config._settings import (
     Checkpoint,
     ClusterSettings,
     PostgresSettings,
+    SchedulerSettings,
     Settings,
 )
 
@@ -25,6 +26,7 @@ __all__ = [
     "Checkpoint",
     "ClusterSettings",
     "PostgresSettings",
+    "SchedulerSettings",
     "Settings",
     "check_cluster_name",
     "find_configuration",

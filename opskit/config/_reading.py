@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from opskit.config._settings import (
     Checkpoint,
     ClusterSettings,
     PostgresSettings,
+    SchedulerSettings,
     Settings,
 )
 from opskit.config._table import Table
 from opskit.errors import ErrorKind, InputError, NotFoundError
 from opskit.model.retention import Retention
 
+_TABLES = ("repository", "catalog", "reports", "postgres", "audit", "scheduler", "clusters")
 CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _URL_PASSWORD = re.compile(r"^[^:/?#]+://[^/@?#]*:[^/@?#]+@|[?&]password=", re.IGNORECASE)
 
@@ -100,7 +103,7 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
         As `load_settings`.
     """
     root = file.parent if file else Path.cwd()
-    top = Table(data, "", ("repository", "catalog", "reports", "postgres", "audit", "clusters"))
+    top = Table(data, "", _TABLES)
     repository = top.table("repository", ("url",))
     catalog = top.table("catalog", ("url",))
     reports = top.table("reports", ("directory",))
@@ -127,6 +130,7 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
             run_as=postgres.text("run_as"),
         ),
         audit=_audit(top, root),
+        scheduler=_scheduler(top),
         file=file,
     )
 
@@ -149,7 +153,9 @@ def check_cluster_name(name: str) -> str:
 
 def _cluster(name: str, clusters: "Table") -> ClusterSettings:
     check_cluster_name(name)
-    table = clusters.table(name, ("conninfo", "checkpoint", "wal_partial_seconds", "retention"))
+    table = clusters.table(
+        name, ("conninfo", "checkpoint", "wal_partial_seconds", "retention", "schedule")
+    )
     conninfo = table.text("conninfo")
     if conninfo is None:
         raise InputError(
@@ -165,6 +171,34 @@ def _cluster(name: str, clusters: "Table") -> ClusterSettings:
         retention=read_retention(table.data["retention"], f"{table.path}.retention")
         if "retention" in table.data
         else None,
+        schedule=_schedule(table),
+    )
+
+
+def _schedule(cluster: Table) -> str | None:
+    schedule = cluster.text("schedule")
+    if schedule is None:
+        return None
+    from cronsim import CronSim, CronSimError  # `opskit wal get` starts without it
+
+    try:
+        if len(schedule.split()) != 5:  # CronSim knows seconds, too
+            raise CronSimError("expected five fields")
+        next(CronSim(schedule, datetime.now(UTC)))
+    except (CronSimError, StopIteration) as error:
+        raise InputError(
+            f"the setting '{cluster.path}.schedule' is {schedule!r}: {str(error) or 'it never comes'}",
+            ErrorKind.WRONG_SETTING,
+            "Write minute, hour, day, month and weekday as in a crontab, in UTC: '0 2 * * *' is 02:00 every day.",
+        ) from None
+    return " ".join(schedule.split())
+
+
+def _scheduler(top: Table) -> SchedulerSettings:
+    table = top.table("scheduler", ("at_once", "jitter_minutes"))
+    minutes = table.count("jitter_minutes", at_least=0)
+    return SchedulerSettings(
+        at_once=table.count("at_once", at_least=1) or 1, jitter=timedelta(minutes=minutes or 0)
     )
 
 

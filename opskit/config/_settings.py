@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class ClusterSettings:
     """One ``[clusters.<name>]``.
 
     `wal_partial_seconds` is how often the beginning of the WAL segment that is filling is stored. Without a `retention`
-    nothing is ever removed.
+    nothing is ever removed. `schedule` is when backups are due: five fields of cron, in UTC.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ClusterSettings:
     checkpoint: Checkpoint = Checkpoint.FAST
     wal_partial_seconds: float = 10
     retention: Retention | None = None
+    schedule: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,14 @@ class PostgresSettings:
 
     programs: tuple[Path, ...] = ()
     run_as: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    """``[scheduler]``: how many runbooks it runs at once, and by how much at most it begins one later than its time."""
+
+    at_once: int = 1
+    jitter: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +77,7 @@ class Settings:
     clusters: Mapping[str, ClusterSettings] = field(default_factory=dict)
     postgres: PostgresSettings = field(default_factory=PostgresSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     file: Path | None = None
 
     def cluster(self, name: str) -> ClusterSettings:

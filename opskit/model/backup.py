@@ -49,8 +49,8 @@ class BaseBackup:
     """One complete base backup, as its record tells it.
 
     Sizes are in bytes, times are aware and in UTC. `cluster_bytes` is what the backup is when unpacked, `stored_bytes`
-    what it takes in the repository. `superuser` is a role to connect to a restored copy with. `extra` keeps keys that
-    a later opskit wrote.
+    what it takes in the repository. `superuser` is a role to connect to a restored copy with. `scheduled_for` is the
+    time of the schedule that it was taken for, by the scheduler's clock. `extra` keeps keys that a later opskit wrote.
     """
 
     name: str
@@ -76,6 +76,7 @@ class BaseBackup:
     manifest_sha256: str
     note: str
     opskit_version: str
+    scheduled_for: datetime | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -122,7 +123,7 @@ def write_record(backup: BaseBackup) -> bytes:
     for key in _KEYS:
         value = getattr(backup, key)
         if isinstance(value, datetime):
-            value = value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            value = _text(value)
         elif isinstance(value, Lsn):
             value = str(value)
         data[key] = value
@@ -135,6 +136,8 @@ def write_record(backup: BaseBackup) -> bytes:
         }
         for t in backup.tablespaces
     ]
+    if backup.scheduled_for is not None:
+        data["scheduled_for"] = _text(backup.scheduled_for)
     data.update({key: value for key, value in backup.extra.items() if key not in data})
     return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode()
 
@@ -159,10 +162,12 @@ def read_record(content: bytes) -> BaseBackup:
         values["kind"] = BackupKind(values["kind"])
         values["trigger"] = Trigger(values["trigger"])
         for key in ("started_at", "stopped_at"):
-            values[key] = datetime.fromisoformat(values[key]).astimezone(UTC)
+            values[key] = _time(values[key])
         for key in ("start_lsn", "stop_lsn"):
             values[key] = Lsn.parse(values[key])
         values["tablespaces"] = tuple(Tablespace(**t) for t in data["tablespaces"])
+        if "scheduled_for" in data:
+            values["scheduled_for"] = _time(data["scheduled_for"])
         extra = {key: value for key, value in data.items() if key not in values and key != "format"}
         return BaseBackup(**values, extra=extra)
     except IntegrityError:
@@ -172,6 +177,14 @@ def read_record(content: bytes) -> BaseBackup:
             f"the backup's record cannot be read: {type(error).__name__}: {error}",
             hint="The record is damaged; restore from another backup, and look at the storage under the repository.",
         ) from error
+
+
+def _text(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).astimezone(UTC)
 
 
 _KEYS = (

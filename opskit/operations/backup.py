@@ -4,10 +4,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 from opskit.config import Checkpoint, ClusterSettings
-from opskit.errors import ErrorKind, ServerError
+from opskit.errors import ConflictError, ErrorKind, ServerError
 from opskit.model.backup import BackupKind, BaseBackup, Tablespace, Trigger, check_note
 from opskit.model.manifest import check_received, read_manifest
 from opskit.model.operation import Progress
@@ -47,6 +48,7 @@ def create_backup(
     note: str,
     monitor: Monitor,
     named: Callable[[str], None] = lambda name: None,
+    scheduled_for: datetime | None = None,
 ) -> BaseBackup:
     """Take a full base backup; when this returns, it is durable and listed.
 
@@ -57,13 +59,16 @@ def create_backup(
     ----------
     named
         Called once with the backup's name, before any byte of it is stored.
+    scheduled_for
+        The time of the schedule that it is for.
 
     Raises
     ------
     InputError
         The note or the conninfo cannot be used.
     ConflictError
-        Another backup of the cluster is running, or its name here belongs to another cluster.
+        Another backup of the cluster is running, or its name here belongs to another cluster, or there is one for that
+        time of the schedule already.
     ServerError, StoreError
         The server or the storage refused or failed.
     IntegrityError
@@ -85,6 +90,8 @@ def create_backup(
         repository.claim_cluster(
             cluster.name, facts.system_identifier, facts.major, facts.wal_segment_bytes
         )
+        if scheduled_for is not None:  # asked while we have the lock: two schedulers make one
+            _refuse_second(repository, cluster.name, scheduled_for)
         stack.enter_context(_slot(connection, facts, monitor))
         stream = stack.enter_context(ReplicationConnection(connection.parameters, monitor.check))
         writer = repository.new_backup(cluster.name, server_time(connection))
@@ -95,7 +102,7 @@ def create_backup(
             label = f"opskit {cluster.name} {writer.name}"
             fast = cluster.checkpoint is Checkpoint.FAST
             taking.receive(stream.base_backup(label, fast_checkpoint=fast))
-            backup = taking.finish(trigger, note)
+            backup = replace(taking.finish(trigger, note), scheduled_for=scheduled_for)
             monitor.check()
             writer.commit(backup)
         except BaseException:
@@ -103,6 +110,16 @@ def create_backup(
             writer.discard()
             raise
     return backup
+
+
+def _refuse_second(repository: Repository, cluster: str, scheduled_for: datetime) -> None:
+    for backup in repository.backups(cluster):
+        if backup.scheduled_for == scheduled_for:
+            raise ConflictError(
+                f"backup {backup.name!r} was taken for {scheduled_for:%Y-%m-%d %H:%M:%S} UTC already",
+                ErrorKind.BACKED_UP_ALREADY,
+                "Nothing needs to be done; a backup beside the schedule is 'opskit backup'.",
+            )
 
 
 def _slot(connection: Connection, facts: ClusterFacts, monitor: Monitor) -> ReplicationConnection:

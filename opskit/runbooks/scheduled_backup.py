@@ -5,6 +5,7 @@ from datetime import timedelta
 from opskit.cluster import Cluster
 from opskit.errors import IntegrityError
 from opskit.model.backup import BaseBackup, Trigger
+from opskit.operations.process import OperationHandle
 from opskit.reports.charts import sizes_chart
 from opskit.reports.drawing import Chart
 from opskit.reports.format import format_bytes, format_duration
@@ -49,6 +50,12 @@ def plan(main: Cluster, note: str) -> View:
             f"{format_bytes(last.stored_bytes)} for {format_bytes(last.cluster_bytes)}"
         )
     return facts(rows)
+
+
+def start(main: Cluster, note: str, scheduled_for: str) -> OperationHandle:
+    """Begin the backup, in a process of its own."""
+    period = scheduled_for or None
+    return main.start_backup(trigger=Trigger.SCHEDULED, note=note, scheduled_for=period)
 
 
 def result(backup: BaseBackup) -> View:
