@@ -54,6 +54,7 @@ def _forked(lead: SpoolLead | None, command: WalCommand) -> int | None:
         os.close(told)
         return tell
     try:
+        _end_well()
         _leave_files(told, *lead.descriptors)
         if os.read(told, 1) == _GO:
             command.fetch_ahead(lead)
@@ -63,6 +64,14 @@ def _forked(lead: SpoolLead | None, command: WalCommand) -> int | None:
         # Nothing of the parent's must be run twice. And where PostgreSQL is a container's first process, orphans become
         # its children, and it takes any other code for a crash of its own.
         os._exit(0)
+
+
+def _end_well() -> None:
+    """End with 0 by the signals, too, that PostgreSQL sends."""
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 def _leave_files(*kept: int) -> None:

@@ -1,6 +1,9 @@
 """Segments fetched ahead of a recovery, without a server: what it would leave of itself is made up."""
 
 import fcntl
+import os
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -309,6 +312,28 @@ def test_nobody_fetches_for_a_server_that_has_ended(
     recovering.content(segment(2))
     recovering.pid.unlink()
     wait_until(lambda: not list(recovering.pg_wal.iterdir()), lambda: str(recovering.waiting()), 10)
+
+
+def test_a_server_that_is_stopped_ends_who_fetches(
+    recovering: Recovering, push: Callable[..., None]
+) -> None:
+    """Who fetches ahead is in the process group that PostgreSQL ends, and leaves nobody a crash to look at."""
+    push(*map(segment, range(2, 2 * most_segments(SIZE))))
+    shell = f"{shlex.join([sys.executable, '-m', 'opskit', *recovering.command(segment(2).name)])}; exec sleep 60"
+    started = subprocess.Popen(
+        ["sh", "-c", shell],
+        cwd=recovering.directory,
+        env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin"},
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: len(recovering.waiting()) > 2, lambda: str(recovering.waiting()), 30)
+        assert recovering.is_fetching()
+    finally:
+        os.killpg(started.pid, signal.SIGTERM)
+        started.wait()
+    wait_until(lambda: not recovering.is_fetching(), lambda: "fetching", 1)
+    assert recovering.content(segment(3)) == made_up(segment(3))
 
 
 def test_without_a_server_nothing_is_fetched_ahead(
