@@ -14,12 +14,12 @@
 Names are loaded when they are first used, so that a command that needs no DataFrame does not wait for pandas.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from opskit.version import __version__
 
+TYPE_CHECKING = False  # typing's would have to be loaded, and PostgreSQL starts `opskit wal get` for every segment
 if TYPE_CHECKING:
+    from typing import Any
+
     from opskit.cluster import Cluster as Cluster
     from opskit.cluster import cluster as cluster
     from opskit.cluster import clusters as clusters
@@ -66,9 +66,11 @@ _WHERE = {name: place for place, names in _PLACES.items() for name in names}
 __all__ = [*_WHERE, "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _WHERE:
         raise AttributeError(f"module 'opskit' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_WHERE[name]), name)
 
 

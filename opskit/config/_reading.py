@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from opskit.config._settings import (
     AuditSettings,
     Checkpoint,
@@ -44,6 +42,8 @@ def find_configuration(given: Path | None = None) -> Path:
             ErrorKind.CONFIGURATION_NOT_FOUND,
             "Give the path of an opskit.toml by --config or OPSKIT_CONFIG.",
         )
+
+    import platformdirs  # `opskit wal get`, which is told where, starts without it
 
     local = Path("opskit.toml")
     user = platformdirs.user_config_path("opskit") / "opskit.toml"
