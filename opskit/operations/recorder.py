@@ -36,7 +36,7 @@ class Recorder:
         self.result: Mapping[str, object] | None = None
         self.progress = Progress(phase="starting")
         self._monitor = monitor
-        self._cancelled = threading.Event()
+        self._cancelled = False
 
     def report(self, progress: Progress) -> None:
         """Keep the progress for the next writing, and pass it on."""
@@ -45,13 +45,13 @@ class Recorder:
 
     def check(self) -> None:
         """Go on, unless the catalog's row, `cancel` or the inner monitor asks for the end."""
-        if self._cancelled.is_set():
+        if self._cancelled:
             raise Cancelled("the operation was cancelled")
         self._monitor.check()
 
     def cancel(self) -> None:
         """Ask for the end; safe in any thread and in a signal's handler."""
-        self._cancelled.set()
+        self._cancelled = True  # no lock: a second signal may come within the first one's handler
 
 
 @contextmanager
