@@ -71,7 +71,6 @@ def cluster(settings: Callable[..., Settings]) -> Iterator[ClusterMaker]:
 @pytest.mark.parametrize(
     "count", [2, pytest.param(20, marks=[pytest.mark.sweep, pytest.mark.timeout(1800)])]
 )
-@pytest.mark.every_major
 def test_random_targets_find_exactly_the_events_up_to_them(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path, seed: random.Random, count: int
 ) -> None:
@@ -159,7 +158,6 @@ def test_a_held_copy_moves_forward_only(
         copy.stop()
 
 
-@pytest.mark.every_major
 def test_timelines_are_followed_to_either_side_of_a_fork(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path, settings: Callable[..., Settings]
 ) -> None:

@@ -46,7 +46,7 @@ def assert_clean(text: str | bytes, where: object) -> None:
         assert form.encode() not in content, f"the password is in {where}"
 
 
-@pytest.fixture(params=["environment", "pgpass", "service"])
+@pytest.fixture(params=["environment", pytest.param("pgpass", marks=pytest.mark.sweep), "service"])
 def planted(
     request: pytest.FixtureRequest,
     server: ServerFactory,

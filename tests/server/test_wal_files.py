@@ -58,6 +58,11 @@ def test_a_server_recovers_through_opskit_and_no_gap_looks_like_the_end(
         aside.rename(folder / aside.name)
 
 
+@pytest.mark.parametrize(
+    "programs",
+    [18, *(pytest.param(major, marks=pytest.mark.sweep) for major in (15, 16, 17))],
+    indirect=True,
+)
 def test_a_long_recovery_finds_every_row(
     server: ServerFactory, settings: Callable[..., Settings], scratch: Path
 ) -> None:

@@ -210,7 +210,6 @@ def test_cuts_and_restarts_leave_no_gap(
     assert assert_same_as(known(repository)(), pg_wal(source)) >= 5
 
 
-@pytest.mark.every_major
 def test_a_promoted_standby_is_followed(server: ServerFactory, repository: Repository) -> None:
     """A standby is promoted while its WAL is streamed: all of both timelines is there, and the history file."""
     primary = server(KEPT, wal_segment_megabytes=SMALL)
