@@ -178,7 +178,7 @@ def test_kills_leave_no_gap(
     archive = known(repository)()
     assert_contiguous(archive)
     assert assert_same_as(archive, pg_wal(source)) >= 2
-    assert assert_same_as(archive, scratch / "theirs") >= len(archive.segments(1)) >= 2
+    assert assert_same_as(archive, scratch / "theirs") >= 2  # theirs may begin later than ours
     print(f"{kills} kills, {len(archive.segments(1))} segments")
 
 
