@@ -25,6 +25,10 @@ app = typer.Typer(
 ClusterName = Annotated[
     str, typer.Argument(metavar="CLUSTER", help="A name below [clusters] in opskit.toml.")
 ]
+AnyCluster = Annotated[
+    str | None,
+    typer.Argument(metavar="[CLUSTER]", help="By default all clusters.", show_default=False),
+]
 BackupName = Annotated[str, typer.Argument(metavar="BACKUP", help="A backup's name, or 'latest'.")]
 Json = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
 # Given by `opskit.operations.process` to the commands that it starts.

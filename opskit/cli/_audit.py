@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from opskit.cli import _output as output
-from opskit.cli._app import Json, app
+from opskit.cli._app import AnyCluster, Json, app
 from opskit.cli._run import one_line
 from opskit.errors import ErrorKind, StoreError
 
@@ -29,10 +29,7 @@ app.add_typer(audit, name="audit")
 @audit.command()
 def log(
     context: typer.Context,
-    cluster: Annotated[
-        str | None,
-        typer.Argument(metavar="[CLUSTER]", help="By default all clusters.", show_default=False),
-    ] = None,
+    cluster: AnyCluster = None,
     json: Json = False,
 ) -> None:
     """List what was entered when it ended, newest first."""

@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from opskit.cli import _output as output
-from opskit.cli._app import BackupName, ClusterName, Json, OperationId, app, open_cluster
+from opskit.cli._app import (
+    AnyCluster,
+    BackupName,
+    ClusterName,
+    Json,
+    OperationId,
+    app,
+    open_cluster,
+)
 from opskit.cli._progress import monitored, waiting
 from opskit.model.backup import Trigger
 
@@ -77,10 +85,7 @@ def backup(
 @app.command()
 def backups(
     context: typer.Context,
-    cluster: Annotated[
-        str | None,
-        typer.Argument(metavar="[CLUSTER]", help="By default all clusters.", show_default=False),
-    ] = None,
+    cluster: AnyCluster = None,
     json: Json = False,
 ) -> None:
     """List backups, newest first, with those that run or failed."""

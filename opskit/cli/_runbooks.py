@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import _output as output
-from opskit.cli._app import ClusterName, Json, app
+from opskit.cli._app import AnyCluster, ClusterName, Json, app
 from opskit.cli._progress import waiting
 from opskit.errors import InputError
 
@@ -112,10 +112,7 @@ def index(context: typer.Context) -> None:
 @app.command()
 def reports(
     context: typer.Context,
-    cluster: Annotated[
-        str | None,
-        typer.Argument(metavar="[CLUSTER]", help="By default all clusters.", show_default=False),
-    ] = None,
+    cluster: AnyCluster = None,
     json: Json = False,
 ) -> None:
     """List the runs of runbooks, newest first, with those that go on or were lost."""
