@@ -73,6 +73,10 @@ class ErrorKind(StrEnum):
     KEY_NOT_USABLE = "key not usable"
     BACKED_UP_ALREADY = "backed up already"
     NO_TIMESTAMP = "no time stamp"
+    NOT_INCREMENTAL = "not incremental"
+    BACKUP_KEPT = "backup kept"
+    EXTRA_MISSING = "extra missing"
+    QUEUE_FAILED = "queue failed"
     UNEXPECTED = "unexpected"
 
 

@@ -1,5 +1,6 @@
-"""The commands on what is kept: expire, hold, release."""
+"""The commands on what is kept: expire, delete, hold, release."""
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,7 @@ import typer
 from opskit.cli import _output as output
 from opskit.cli._app import BackupName, ClusterName, Json, OperationId, app, open_cluster
 from opskit.cli._progress import monitored, waiting
+from opskit.errors import InputError
 from opskit.reports.format import format_bytes
 
 if TYPE_CHECKING:
@@ -42,6 +44,36 @@ def expire(
 
 
 @app.command()
+def delete(
+    context: typer.Context,
+    cluster: ClusterName,
+    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A backup's name, in full.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go; change nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    even_last: Annotated[
+        bool, typer.Option("--even-last", help="Also the only backup of its server.")
+    ] = False,
+    operation: OperationId = None,
+) -> None:
+    """Delete one backup, and the WAL that no other one needs, for good."""
+    source = open_cluster(context, cluster)
+    plan = source.plan_delete(backup, even_last=even_last)
+    if operation is None:
+        with waiting("reading the WAL archive's ends"):
+            lost = source.intervals_lost(plan)
+        _print_sentences(plan, lost)
+    if dry_run:
+        return
+    if not yes:
+        _ask_for(cluster, backup)
+    with monitored(context.obj.ending) as monitor:
+        done = source.delete(backup, even_last=even_last, monitor=monitor, operation=operation)
+    _print_done(done)
+
+
+@app.command()
 def hold(
     context: typer.Context,
     cluster: ClusterName,
@@ -64,8 +96,6 @@ def release(context: typer.Context, cluster: ClusterName, backup: BackupName) ->
 
 
 def _print_plan(plan: "ExpirePlan", lost: "list[LostInterval] | None") -> None:
-    from opskit.reports.retention import describe
-
     if plan.decisions:
         output.print_table(
             ["Backup", "Started by", "Stored", "What", "Why"],
@@ -80,17 +110,40 @@ def _print_plan(plan: "ExpirePlan", lost: "list[LostInterval] | None") -> None:
                 for decision in plan.decisions
             ],
         )
+    _print_sentences(plan, lost)
+
+
+def _print_sentences(plan: "ExpirePlan", lost: "list[LostInterval] | None") -> None:
+    from opskit.reports.retention import describe
+
     for line in describe(plan, lost):
         typer.echo(line)
+
+
+def _ask_for(cluster: str, backup: str) -> None:
+    """Have the cluster's name typed."""
+    question = f"Type the cluster's name to delete {backup}"
+    if not sys.stdin.isatty():
+        raise InputError(
+            f"nobody can be asked whether to delete {backup!r}",
+            hint="Look at it with --dry-run, then pass --yes.",
+        )
+    typed = typer.prompt(question, default="", show_default=False, err=True)
+    if typed.strip() != cluster:
+        raise InputError(f"{typed!r} was typed, expected {cluster!r}: nothing was deleted")
 
 
 def _print_done(done: "Expired") -> None:
     for name, reason in done.kept_after_all.items():
         typer.echo(f"kept after all: {name}, {reason}")
     typer.echo(
-        f"removed: {len(done.backups)} backups, {done.wal_segments} WAL segments;"
+        f"removed: {_count(len(done.backups), 'backup')}, {_count(done.wal_segments, 'WAL segment')};"
         f" {format_bytes(done.freed_bytes)} freed"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _plan_data(plan: "ExpirePlan", lost: "list[LostInterval] | None") -> Mapping[str, Any]:

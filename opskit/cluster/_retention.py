@@ -11,6 +11,7 @@ from opskit.model.backup import check_note
 from opskit.model.operation import OperationKind, OperationStatus
 from opskit.model.retention import Hold, Retention
 from opskit.model.target import parse_time
+from opskit.operations.delete import execute_delete, plan_delete
 from opskit.operations.expire import (
     Expired,
     ExpirePlan,
@@ -25,6 +26,7 @@ from opskit.operations.recoverable import recoverable_intervals
 if TYPE_CHECKING:
     import pandas as pd
 
+    from opskit.operations.process import OperationHandle
     from opskit.reports.retention import WhatIf
 
 
@@ -88,13 +90,55 @@ class Retained(OpenedCluster):
         parameters = {"backups": " ".join(backup.name for backup in plan.expired)}
         with self._recorded(OperationKind.EXPIRE, parameters, monitor, operation) as recorder:
             done = execute_expire(plan, self.repository, datetime.now(UTC), recorder)
-            recorder.result = {
-                "backups": list(done.backups),
-                "kept_after_all": dict(done.kept_after_all),
-                "wal_segments": done.wal_segments,
-                "freed_bytes": done.freed_bytes,
-            }
+            recorder.result = _result(done)
             return done
+
+    def plan_delete(self, backup: str, *, even_last: bool = False) -> ExpirePlan:
+        """What `delete` would take away; errors as `opskit.operations.delete.plan_delete`.
+
+        Parameters
+        ----------
+        backup
+            Its own name; ``latest`` is refused.
+        even_last
+            Whether it may be the only backup of its server.
+        """
+        return plan_delete(
+            self.repository,
+            self.name,
+            backup,
+            datetime.now(UTC),
+            in_use=self._read_by(),
+            even_last=even_last,
+        )
+
+    def delete(
+        self,
+        backup: str,
+        *,
+        even_last: bool = False,
+        monitor: Monitor | None = None,
+        operation: str | None = None,
+    ) -> Expired:
+        """Delete one backup, and the WAL that no other one needs, for good.
+
+        Errors and effects as `plan_delete` and `opskit.operations.delete.execute_delete`.
+        """
+        plan = self.plan_delete(backup, even_last=even_last)
+        [chosen] = plan.expired
+        with self._recorded(
+            OperationKind.DELETE, _insisted(even_last), monitor, operation, chosen
+        ) as recorder:
+            done = execute_delete(plan, self.repository, datetime.now(UTC), recorder)
+            recorder.result = _result(done)
+            return done
+
+    def start_delete(
+        self, backup: str, *, even_last: bool = False, detached: bool = False
+    ) -> "OperationHandle":
+        """Delete in a process of its own; see `delete` and `start_backup`."""
+        arguments = ["delete", self.name, backup, "--yes", *(["--even-last"] * even_last)]
+        return self._started(OperationKind.DELETE, arguments, _insisted(even_last), detached)
 
     def hold(self, backup: str, reason: str = "", *, until: datetime | str | None = None) -> Hold:
         """Keep a backup, whatever the policy says, until a time or until `release`.
@@ -171,3 +215,16 @@ class Retained(OpenedCluster):
             and o.kind in (OperationKind.RESTORE, OperationKind.DOWNLOAD)
             and o.backup is not None
         }
+
+
+def _result(done: Expired) -> dict[str, object]:
+    return {
+        "backups": list(done.backups),
+        "kept_after_all": dict(done.kept_after_all),
+        "wal_segments": done.wal_segments,
+        "freed_bytes": done.freed_bytes,
+    }
+
+
+def _insisted(even_last: bool) -> dict[str, str]:
+    return {"even_last": "true"} if even_last else {}

@@ -19,6 +19,7 @@ class OperationKind(StrEnum):
 
 
 class OperationStatus(StrEnum):
+    DELETE = "delete"
     """How an operation stands. `DIED` is never written: it is how a dead heartbeat reads."""
 
     RUNNING = "running"

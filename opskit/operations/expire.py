@@ -88,7 +88,7 @@ def plan_expire(
     StoreError
         The storage failed.
     """
-    survey = _whole(repository, cluster)
+    survey = whole_survey(repository, cluster)
     holds = repository.holds(cluster).all()
     decisions = decide(survey.backups, retention, now, holds=holds, in_use=in_use)
     abandoned = [n for n in survey.incomplete if repository.is_abandoned(cluster, n, now)]
@@ -98,7 +98,7 @@ def plan_expire(
         cluster=cluster,
         decisions=tuple(decisions),
         abandoned=tuple(abandoned),
-        wal=tuple(_unneeded_wal(repository, cluster, kept, backup_running=running)),
+        wal=tuple(unneeded_wal(repository, cluster, kept, backup_running=running)),
     )
 
 
@@ -203,7 +203,7 @@ def _without(
     yield start, end
 
 
-def _whole(repository: Repository, cluster: str) -> Survey:
+def whole_survey(repository: Repository, cluster: str) -> Survey:
     """What lies below a cluster, if every record of it can be read."""
     survey = repository.survey(cluster)
     for error in survey.damaged.values():
@@ -232,14 +232,14 @@ def _planned_and_unneeded(
     """The WAL of the plan that no backup needs which is there now."""
     if not plan.wal:
         return []
-    survey = _whole(repository, plan.cluster)
+    survey = whole_survey(repository, plan.cluster)
     running = any(not repository.is_abandoned(plan.cluster, n, now) for n in survey.incomplete)
-    unneeded = _unneeded_wal(repository, plan.cluster, survey.backups, backup_running=running)
+    unneeded = unneeded_wal(repository, plan.cluster, survey.backups, backup_running=running)
     planned = {stored.segment for stored in plan.wal}
     return [stored for stored in unneeded if stored.segment in planned]
 
 
-def _unneeded_wal(
+def unneeded_wal(
     repository: Repository, cluster: str, kept: Sequence[BaseBackup], *, backup_running: bool
 ) -> list[StoredSegment]:
     try:
@@ -256,6 +256,7 @@ def _unneeded_wal(
         ]
         unneeded += [s for s in stored if not need.needs(s.segment)]
     return unneeded
+    """The WAL that a cluster does not need when the `kept` are its backups."""
 
 
 def _history(archive: WalArchive, timeline: int) -> TimelineHistory:

@@ -27,7 +27,7 @@ def with_policy(settings: Settings) -> Settings:
 def test_the_kept_backups_restore_to_every_promised_time(
     server: ServerFactory, settings: Callable[..., Settings], scratch: Path
 ) -> None:
-    """Four backups with rows between, two kept: the plan tells what is lost, and the rest is as it was."""
+    """Four backups with rows between, two kept, one of them deleted: what is told to be lost is, the rest is not."""
     source = server(wal_segment_megabytes=1)
     main = Cluster("main", with_policy(settings(source)))
     source.query("CREATE TABLE events (i int)")
@@ -68,6 +68,22 @@ def test_the_kept_backups_restore_to_every_promised_time(
     assert list(main.backups()["name"]) == names[:1:-1]
     assert "nothing is to be removed" in run_command(main.settings, "expire", "main").stdout
     assert not [gap for gap in main.wal_status().gaps if gap.matters]
+
+    asked = run_command(main.settings, "delete", "main", names[3])
+    assert (asked.returncode, "pass --yes" in asked.stderr) == (2, True)
+    assert "to be removed: 1 backup" in asked.stdout
+    assert list(main.backups()["name"]) == names[:1:-1]
+    done = run_command(main.settings, "delete", "main", names[3], "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "removed: 1 backup, 0 WAL segments" in done.stdout
+    assert list(main.backups()["name"]) == [names[2]]
+    with pytest.raises(ConflictError, match="is the last one"):
+        main.delete(names[2])
+    assert main.audit()[["what", "backup", "outcome"]].iloc[0].tolist() == [
+        "delete",
+        names[3],
+        "complete",
+    ]
 
     with pytest.raises(RecoveryError):
         main.restore(scratch / "gone", restore_point="p1")
