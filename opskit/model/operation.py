@@ -16,10 +16,10 @@ class OperationKind(StrEnum):
     EXPIRE = "expire"
     HOLD = "hold"
     RELEASE = "release"
+    DELETE = "delete"
 
 
 class OperationStatus(StrEnum):
-    DELETE = "delete"
     """How an operation stands. `DIED` is never written: it is how a dead heartbeat reads."""
 
     RUNNING = "running"

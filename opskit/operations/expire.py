@@ -242,6 +242,7 @@ def _planned_and_unneeded(
 def unneeded_wal(
     repository: Repository, cluster: str, kept: Sequence[BaseBackup], *, backup_running: bool
 ) -> list[StoredSegment]:
+    """The WAL that a cluster does not need when the `kept` are its backups."""
     try:
         archive = repository.known_wal(cluster)
     except NotFoundError:
@@ -256,7 +257,6 @@ def unneeded_wal(
         ]
         unneeded += [s for s in stored if not need.needs(s.segment)]
     return unneeded
-    """The WAL that a cluster does not need when the `kept` are its backups."""
 
 
 def _history(archive: WalArchive, timeline: int) -> TimelineHistory:
