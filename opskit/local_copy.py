@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from opskit.config import Settings
 from opskit.errors import InputError
+from opskit.model.shown import Shown, card_html
 from opskit.model.target import TargetArguments, parse_target
 from opskit.operations.advance import advance, promote
 from opskit.operations.copy import RestoredCopy
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalCopy:
+class LocalCopy(Shown):
     """A restored copy on this machine, and its server. `files` tells where it is and what it is of."""
 
     files: RestoredCopy
     settings: Settings
 
     def __repr__(self) -> str:
-        return f"<opskit copy of {self.files.cluster!r} {self.files.backup} in {str(self.files.directory)!r}>"
+        return repr(self.files)
+
+    def _repr_html_(self) -> str | None:
+        return card_html(self.files)
 
     @property
     def directory(self) -> Path:

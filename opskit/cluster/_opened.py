@@ -36,6 +36,11 @@ class OpenedCluster:
     def __repr__(self) -> str:
         return f"<opskit cluster {self.name!r} in {self.repository.url}>"
 
+    def _repr_html_(self) -> str:
+        from opskit.reports.cards import cluster_card
+
+        return cluster_card(self.configuration, self.repository)
+
     @cached_property
     def repository(self) -> Repository:
         """Where the backups are."""

@@ -13,12 +13,13 @@ from opskit.evidence.reports import STAMP, FiledReport, ReportCheck, survey_repo
 from opskit.model.audit import PAYLOAD, START, Head
 from opskit.model.chain import AuditFinding, Fault, FoundEntry, Witness, verify_chain
 from opskit.model.operation import Operation, OperationStatus
+from opskit.model.shown import Shown
 
 _ENDED = (OperationStatus.COMPLETE, OperationStatus.FAILED, OperationStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AuditVerdict:
+class AuditVerdict(Shown):
     """What a verification found.
 
     `entries` and `reports` are how many were looked at, `head` is the last entry: noted elsewhere, it shows later that
@@ -31,6 +32,13 @@ class AuditVerdict:
     head: Head
     findings: tuple[AuditFinding, ...]
     notes: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        looked_at = f"{self.entries:,} entries and {self.reports:,} reports"
+        if self.passed:
+            return f"<opskit audit: {looked_at} are as they were written>"
+        first = f"{self.findings[0].subject}: {self.findings[0].message}"
+        return f"<opskit audit: {len(self.findings):,} findings in {looked_at}, the first: {first}>"
 
     @property
     def passed(self) -> bool:

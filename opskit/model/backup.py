@@ -13,7 +13,9 @@ from enum import StrEnum
 from typing import Any
 
 from opskit.errors import ErrorKind, InputError, IntegrityError
+from opskit.model.format import format_bytes
 from opskit.model.lsn import Lsn
+from opskit.model.shown import Shown
 
 FORMAT = 1
 _NAME = re.compile(r"\d{8}T\d{6}Z")
@@ -45,7 +47,7 @@ class Tablespace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BaseBackup:
+class BaseBackup(Shown):
     """One complete base backup, as its record tells it.
 
     Sizes are in bytes, times are aware and in UTC. `cluster_bytes` is what the backup is when unpacked, `stored_bytes`
@@ -78,6 +80,13 @@ class BaseBackup:
     opskit_version: str
     scheduled_for: datetime | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"<opskit backup {self.name} of {self.cluster!r}: {self.kind}, {self.trigger},"
+            f" {format_bytes(self.cluster_bytes)} stored as {format_bytes(self.stored_bytes)},"
+            f" PostgreSQL {self.postgresql_version}>"
+        )
 
     @property
     def major(self) -> int:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from opskit.model.format import format_bytes
+from opskit.model.shown import Shown
+
 
 class OperationKind(StrEnum):
     """What an operation does."""
@@ -42,7 +45,7 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class Operation(Shown):
     """One row of the catalog's operations, as read at one moment. Times are aware and in UTC."""
 
     id: str
@@ -62,6 +65,20 @@ class Operation:
     cancel_requested_at: datetime | None = None
     result: Mapping[str, object] | None = None
     error: Mapping[str, str] | None = None
+
+    def __repr__(self) -> str:
+        what = f"{self.kind} of {self.cluster!r}" + (f" {self.backup}" if self.backup else "")
+        return f"<opskit operation {self.id[:8]}: {what}, {self.words}>"
+
+    @property
+    def words(self) -> str:
+        """How it stands: ``running: copying, 500 MB of 2.0 GB``, ``failed: the server is gone``, ``complete``."""
+        if self.status is not OperationStatus.RUNNING:
+            message = (self.error or {}).get("message", "")
+            return f"{self.status}: {message}" if message else str(self.status)
+        done, expected = self.progress.bytes_done, self.progress.bytes_expected
+        so_far = f", {format_bytes(done)} of {format_bytes(expected)}" if expected else ""
+        return f"running: {self.progress.phase}{so_far}"
 
 
 def shown_status(operation: Operation) -> str:

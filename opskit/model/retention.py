@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from opskit.model.backup import BaseBackup, Trigger
+from opskit.model.shown import Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,7 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(Shown):
     """A backup that nobody's policy may remove: by whom, why, since when, and until when (`None`: until released)."""
 
     backup: str
@@ -41,6 +42,9 @@ class Hold:
     reason: str
     placed_at: datetime
     until: datetime | None = None
+
+    def __repr__(self) -> str:
+        return f"<opskit hold: backup {self.backup} is {self.words}>"
 
     def holds(self, now: datetime) -> bool:
         """Whether it does at `now`."""

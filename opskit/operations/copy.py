@@ -8,6 +8,7 @@ from pathlib import Path
 
 from opskit.config import PostgresSettings
 from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError
+from opskit.model.shown import Shown
 from opskit.operations.monitor import Monitor, SilentMonitor
 from opskit.operations.recover import SIGNAL, await_target, explained, log_size, read_recovery
 from opskit.operations.restore import Layout
@@ -20,7 +21,7 @@ _SETTING = re.compile(r"^opskit\.(\w+) = '((?:[^']|'')*)'$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestoredCopy:
+class RestoredCopy(Shown):
     """The files that a restore or an unpacked archive left in a directory.
 
     `directory` holds ``snapshot/`` and ``wal/`` (layout ``archive``) or is the data directory itself. `cluster`,
@@ -35,6 +36,10 @@ class RestoredCopy:
     backup: str
     superuser: str
     postgres: PostgresSettings
+
+    def __repr__(self) -> str:
+        of = f"of {self.cluster!r} {self.backup}" if self.backup else f"of PostgreSQL {self.major}"
+        return f"<opskit copy {of} in {str(self.directory)!r}>"
 
     @classmethod
     def open(cls, directory: Path, postgres: PostgresSettings) -> "RestoredCopy":

@@ -11,8 +11,10 @@ from datetime import datetime
 
 from opskit.errors import NotFoundError
 from opskit.model.backup import BaseBackup
+from opskit.model.format import format_bytes
 from opskit.model.operation import Progress
 from opskit.model.retention import Decision, Retention, decide
+from opskit.model.shown import Shown
 from opskit.model.timeline import TimelineHistory
 from opskit.model.wal_retention import wal_needs
 from opskit.operations.monitor import Monitor
@@ -22,7 +24,7 @@ from opskit.repository.wal import StoredSegment, WalArchive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExpirePlan:
+class ExpirePlan(Shown):
     """What an expire of one cluster would do.
 
     `decisions` are all its backups, newest first. `abandoned` are names of what killed backups left behind. `wal` are
@@ -33,6 +35,12 @@ class ExpirePlan:
     decisions: tuple[Decision, ...]
     abandoned: tuple[str, ...]
     wal: tuple[StoredSegment, ...]
+
+    def __repr__(self) -> str:
+        return (
+            f"<opskit plan: remove {len(self.expired):,} of {len(self.decisions):,} backups of {self.cluster!r}"
+            f" and {len(self.wal):,} WAL segments, which frees {format_bytes(self.freed_bytes)}; nothing is done yet>"
+        )
 
     @property
     def expired(self) -> tuple[BaseBackup, ...]:
@@ -56,7 +64,7 @@ class ExpirePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expired:
+class Expired(Shown):
     """What an expire did: the names of the backups that went, what was kept after all and why, and the WAL."""
 
     backups: tuple[str, ...]
@@ -64,6 +72,12 @@ class Expired:
     abandoned: tuple[str, ...]
     wal_segments: int
     freed_bytes: int
+
+    def __repr__(self) -> str:
+        return (
+            f"<opskit removed {len(self.backups):,} backups, {len(self.abandoned):,} unfinished ones and"
+            f" {self.wal_segments:,} WAL segments, which freed {format_bytes(self.freed_bytes)}>"
+        )
 
 
 def plan_expire(

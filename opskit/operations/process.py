@@ -30,6 +30,7 @@ from opskit.errors import (
     error_of_exit,
 )
 from opskit.model.operation import Operation, OperationKind, OperationStatus, Progress
+from opskit.model.shown import Shown
 
 _DEATH_CONFIRMED_SECONDS = 3.0
 _OUTPUT_BYTES = 64 * 1024
@@ -86,7 +87,7 @@ def start_process(
     return OperationHandle(catalog, operation_id, child=child, expected=expected)
 
 
-class OperationHandle:
+class OperationHandle(Shown):
     """An operation of the catalog, to look at, to wait for and to cancel; it may run in any process on any host."""
 
     def __init__(
@@ -102,6 +103,12 @@ class OperationHandle:
         self._child = child
         self._expected = expected
         self._died_at: float | None = None
+
+    def __repr__(self) -> str:
+        try:
+            return repr(self.refresh())
+        except OpskitError as error:
+            return f"<opskit operation {self.id[:8]}: {error.message}>"
 
     def refresh(self) -> Operation:
         """The operation as it stands now.

@@ -13,6 +13,7 @@ from opskit.config import PostgresSettings
 from opskit.errors import ErrorKind, InputError, NotFoundError, RecoveryError
 from opskit.model.backup import BaseBackup
 from opskit.model.lsn import Lsn
+from opskit.model.shown import Shown
 from opskit.model.target import (
     BACKUP_TIMELINE,
     NEWEST_TIMELINE,
@@ -30,7 +31,7 @@ from opskit.repository.wal import WalArchive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryPlan:
+class RecoveryPlan(Shown):
     """How a target will be reached.
 
     `why` says in words why this backup; `path` is the WAL that is needed, up to the target and no further; `stops_at`
@@ -44,6 +45,13 @@ class RecoveryPlan:
     why: str
     stops_at: Lsn | None = None
     last_record: Lsn | None = None
+
+    def __repr__(self) -> str:
+        count = len(self.path.segments)
+        return (
+            f"<opskit plan: reach {self.target} from backup {self.backup.name} of {self.backup.cluster!r}"
+            f" by {count:,} WAL segment{'s'[: count != 1]} on timeline {self.timeline}; nothing is done yet>"
+        )
 
     @property
     def timeline(self) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, StoreError
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Progress
+from opskit.model.shown import Shown
 from opskit.operations.monitor import Monitor
 from opskit.operations.recover import fetch_wal, write_settings, write_target
 from opskit.operations.recovery import RecoveryPlan
@@ -31,7 +32,7 @@ class Layout(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RestorePlan:
+class RestorePlan(Shown):
     """What a restore is going to do. `folders` are those that it fills; sizes in bytes.
 
     `recovery` is how the copy's target will be reached; `None` for a copy as it was when the backup ended. `paused`
@@ -45,6 +46,13 @@ class RestorePlan:
     data_directory: Path
     recovery: RecoveryPlan | None = None
     paused: bool = False
+
+    def __repr__(self) -> str:
+        to = f", recovered to {self.recovery.target}" if self.recovery else ""
+        return (
+            f"<opskit plan: restore {self.backup.name} of {self.backup.cluster!r}{to} into {str(self.directory)!r};"
+            " nothing is done yet>"
+        )
 
     @property
     def folders(self) -> tuple[Path, ...]:

