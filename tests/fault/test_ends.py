@@ -19,6 +19,7 @@ from opskit.postgres.server import LocalServer
 from tests.servers import ServerFactory
 from tests.support.backups import assert_free, assert_restores, mark, take
 from tests.support.command import interrupted, run_command
+from tests.support.majors import newest_first
 
 BULK = "CREATE TABLE bulk AS SELECT i, repeat(md5(i::text), 8) AS t FROM generate_series(1, {}) i"
 STOPPED = (OperationStatus.CANCELLED, OperationStatus.DIED, OperationStatus.COMPLETE)
@@ -82,6 +83,7 @@ def source(
         cluster.catalog.close()
 
 
+@newest_first
 def test_killed_at_any_moment(source: Callable[[int], Source], seed: random.Random) -> None:
     """Nothing half-made is listed, neither slot nor lock stays, and the next backup succeeds and restores."""
     main = source(300_000)

@@ -13,6 +13,7 @@ from opskit.store import LocalStore
 from tests.servers import ServerFactory
 from tests.support.backups import wait_until
 from tests.support.faulty import FaultyStore, Moment
+from tests.support.majors import newest_first
 from tests.support.streams import (
     KEPT,
     archived,
@@ -23,7 +24,7 @@ from tests.support.streams import (
     streaming,
 )
 
-pytestmark = pytest.mark.parametrize("programs", [15, 18], indirect=True)
+pytestmark = newest_first
 WRITE = "INSERT INTO written SELECT repeat(i::text, 20) FROM generate_series(1, 20000) i"
 
 

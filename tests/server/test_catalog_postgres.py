@@ -18,11 +18,12 @@ from opskit.postgres.programs import Programs
 from opskit.postgres.server import LocalServer
 from tests.contract.test_catalog import CatalogSuite, begin
 from tests.servers import ServerFactory
+from tests.support.majors import newest_first
 
 _numbers = count(1)
 
 # The oldest and the newest supported major: the catalog uses nothing that came or went between them.
-pytestmark = pytest.mark.parametrize("programs", [15, 18], indirect=True)
+pytestmark = newest_first
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from tests.support.backups import assert_free, assert_restores, mark, take, wait
 from tests.support.command import run_command
 from tests.support.failing import assert_backup_fails, assert_command_fails, assert_fails
 from tests.support.fake import fake_server
+from tests.support.majors import newest_first
 
 ClusterFactory = Callable[..., Cluster]
 TCP = {"listen_addresses": "127.0.0.1"}
@@ -229,6 +230,7 @@ def paused_backup(cluster: Cluster, server: LocalServer) -> Iterator[Callable[[]
             pausing.go_on.set()
 
 
+@newest_first
 def test_another_backup_is_running(
     server: ServerFactory, cluster: ClusterFactory, newest: bool
 ) -> None:
@@ -265,6 +267,7 @@ def test_a_server_that_stops(server: ServerFactory, cluster: ClusterFactory) -> 
     assert_restores(source, again.repository, backup, source.start_in / "copy")
 
 
+@newest_first
 @pytest.mark.parametrize("victim", ["stream", "slot", "lock"])
 def test_a_connection_that_is_cut(
     server: ServerFactory, cluster: ClusterFactory, victim: str
