@@ -1,7 +1,7 @@
 """The commands on a cluster and its backups."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,13 @@ from opskit.cli._app import (
     open_cluster,
 )
 from opskit.cli._progress import monitored, waiting
+from opskit.errors import InputError
 from opskit.model.backup import Trigger
+from opskit.model.increment import BackupMode
+
+if TYPE_CHECKING:
+    from opskit.model.freshness import FreshnessFinding
+    from opskit.operations.check import Finding
 
 
 @app.command()
@@ -45,15 +51,11 @@ def demo(
 
 @app.command()
 def check(context: typer.Context, cluster: ClusterName, json: Json = False) -> None:
-    """Look whether a backup would succeed, and what to do if not."""
-    findings = open_cluster(context, cluster).check()
+    """Look whether a backup would succeed and whether what there is is fresh, and what to do if not."""
+    source = open_cluster(context, cluster)
+    findings: list[Finding | FreshnessFinding] = [*source.check(), *source.freshness()]
     if json:
-        output.print_json(
-            [
-                {"name": f.name, "passed": f.passed, "message": f.message, "hint": f.hint}
-                for f in findings
-            ]
-        )
+        output.print_json([output.finding_data(finding) for finding in findings])
     else:
         output.print_findings(findings)
     if not all(finding.passed for finding in findings):
@@ -65,17 +67,30 @@ def backup(
     context: typer.Context,
     cluster: ClusterName,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What it is for.")] = "",
+    full: Annotated[bool, typer.Option("--full", help="All of it, whatever was backed up.")] = False,
+    incremental: Annotated[
+        bool,
+        typer.Option("--incremental", help="What changed since an earlier backup, or an error."),
+    ] = False,
     trigger: Annotated[Trigger, typer.Option("--trigger", hidden=True)] = Trigger.ON_DEMAND,
     scheduled_for: Annotated[str | None, typer.Option("--scheduled-for", hidden=True)] = None,
     operation: OperationId = None,
 ) -> None:
-    """Take a backup now, and print its name."""
+    """Take a backup now, and print its name.
+
+    It is an increment to an earlier one where the server says what changed since (PostgreSQL 17 and later with
+    summarize_wal = on), else a full one; 'opskit show' tells why.
+    """
+    if full and incremental:
+        raise InputError("a backup is either --full or --incremental")
+    mode = BackupMode.FULL if full else BackupMode.INCREMENTAL if incremental else BackupMode.AUTO
     source = open_cluster(context, cluster)
     with monitored(context.obj.ending) as monitor:
         made = source.create_backup(
             note=note,
             trigger=trigger,
             scheduled_for=scheduled_for,
+            mode=mode,
             monitor=monitor,
             operation=operation,
         )

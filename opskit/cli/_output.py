@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from opskit.demo import DemoResult
+    from opskit.model.freshness import FreshnessFinding
     from opskit.operations.check import Finding
     from opskit.operations.restore import RestorePlan
     from opskit.reports.report import Report
@@ -153,7 +154,7 @@ def backup_facts(backup: BaseBackup) -> dict[str, str]:
         "cluster": backup.cluster,
         "system identifier": backup.system_identifier,
         "PostgreSQL": backup.postgresql_version,
-        "kind": str(backup.kind),
+        "kind": f"{backup.kind} ({backup.reason})" if backup.reason else str(backup.kind),
         "trigger": str(backup.trigger),
         "started": format_time(backup.started_at),
         "stopped": f"{format_time(backup.stopped_at)} ({_duration(backup.started_at, backup.stopped_at)})",
@@ -207,7 +208,23 @@ def print_reports(reports: Sequence["Report"], with_cluster: bool) -> None:
     print_table(headings, cells, optional=("By", "Took", "Files"))
 
 
-def print_findings(findings: Iterable["Finding"]) -> None:
+def finding_data(finding: "Finding | FreshnessFinding") -> dict[str, Any]:
+    """What a check found, for programs."""
+    from opskit.model.freshness import FreshnessFinding, Severity
+
+    severity = Severity.OK if finding.passed else Severity.CRITICAL
+    if isinstance(finding, FreshnessFinding):
+        severity = finding.severity
+    return {
+        "name": finding.name,
+        "passed": finding.passed,
+        "severity": str(severity),
+        "message": finding.message,
+        "hint": finding.hint,
+    }
+
+
+def print_findings(findings: "Iterable[Finding | FreshnessFinding]") -> None:
     """What a check found, each with what to do about it."""
     for finding in findings:
         typer.echo(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from opskit.config._alarms import read_alarms
 from opskit.config._settings import (
     AuditSettings,
     Checkpoint,
@@ -20,7 +21,16 @@ from opskit.config._table import Table
 from opskit.errors import ErrorKind, InputError, NotFoundError
 from opskit.model.retention import Retention
 
-_TABLES = ("repository", "catalog", "reports", "postgres", "audit", "scheduler", "clusters")
+_TABLES = (
+    "repository",
+    "catalog",
+    "reports",
+    "postgres",
+    "audit",
+    "scheduler",
+    "alarms",
+    "clusters",
+)
 CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _URL_PASSWORD = re.compile(r"^[^:/?#]+://[^/@?#]*:[^/@?#]+@|[?&]password=", re.IGNORECASE)
 
@@ -131,6 +141,7 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
         ),
         audit=_audit(top, root),
         scheduler=_scheduler(top),
+        alarms=read_alarms(top, root),
         file=file,
     )
 
@@ -154,7 +165,8 @@ def check_cluster_name(name: str) -> str:
 def _cluster(name: str, clusters: "Table") -> ClusterSettings:
     check_cluster_name(name)
     table = clusters.table(
-        name, ("conninfo", "checkpoint", "wal_partial_seconds", "retention", "schedule")
+        name,
+        ("conninfo", "checkpoint", "wal_partial_seconds", "retention", "schedule", "stale_after"),
     )
     conninfo = table.text("conninfo")
     if conninfo is None:
@@ -172,6 +184,7 @@ def _cluster(name: str, clusters: "Table") -> ClusterSettings:
         if "retention" in table.data
         else None,
         schedule=_schedule(table),
+        stale_after=table.hours("stale_after"),
     )
 
 

@@ -23,7 +23,8 @@ class ClusterSettings:
     """One ``[clusters.<name>]``.
 
     `wal_partial_seconds` is how often the beginning of the WAL segment that is filling is stored. Without a `retention`
-    nothing is ever removed. `schedule` is when backups are due: five fields of cron, in UTC.
+    nothing is ever removed. `schedule` is when backups are due: five fields of cron, in UTC. `stale_after` is the age
+    from which on the newest backup is too old; by default that follows from the schedule.
     """
 
     name: str
@@ -32,6 +33,7 @@ class ClusterSettings:
     wal_partial_seconds: float = 10
     retention: Retention | None = None
     schedule: str | None = None
+    stale_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,19 @@ class AuditSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmSettings:
+    """``[alarms]``: whom to tell when something failed or nothing is heard.
+
+    `urls_file` holds the receivers' URLs, which are secrets; `state` what they were told already, and what goes on
+    being wrong is told again after `repeat_after`.
+    """
+
+    urls_file: Path | None = None
+    repeat_after: timedelta = timedelta(days=1)
+    state: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What ``opskit.toml`` says. Relative paths in it are taken from the folder of the file.
 
@@ -78,6 +93,7 @@ class Settings:
     postgres: PostgresSettings = field(default_factory=PostgresSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
+    alarms: AlarmSettings = field(default_factory=AlarmSettings)
     file: Path | None = None
 
     def cluster(self, name: str) -> ClusterSettings:

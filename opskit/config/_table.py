@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from opskit.errors import ErrorKind, InputError
 
 _DAYS = re.compile(r"[1-9][0-9]{0,4}[dw]")
+_HOURS = re.compile(r"[1-9][0-9]{0,4}[hdw]")
+_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
@@ -71,14 +73,17 @@ class Table:
 
     def days(self, key: str) -> timedelta | None:
         """A time like ``"90d"`` or ``"12w"``: whole days or weeks."""
+        return self._time(key, _DAYS, "a number of days or weeks like '90d' or '12w'")
+
+    def hours(self, key: str) -> timedelta | None:
+        """A time like ``"26h"``, ``"3d"`` or ``"2w"``: whole hours, days or weeks."""
+        return self._time(key, _HOURS, "a number of hours, days or weeks like '26h' or '3d'")
+
+    def _time(self, key: str, form: re.Pattern[str], expected: str) -> timedelta | None:
         value = self._value(
-            key,
-            lambda v: isinstance(v, str) and _DAYS.fullmatch(v) is not None,
-            "a number of days or weeks like '90d' or '12w'",
+            key, lambda v: isinstance(v, str) and form.fullmatch(v) is not None, expected
         )
-        if value is None:
-            return None
-        return timedelta(**{{"d": "days", "w": "weeks"}[value[-1]]: int(value[:-1])})
+        return None if value is None else timedelta(**{_UNITS[value[-1]]: int(value[:-1])})
 
     def texts(self, key: str) -> list[str]:
         value: list[str] | None = self._value(

@@ -197,9 +197,8 @@ def test_check_lists_what_fails_and_exits_with_one(
     assert "HINT: " in shown.out
     assert main(["check", "main", "--json"]) == 1
     findings = json.loads(capsys.readouterr().out)
-    assert [set(finding) for finding in findings] == [{"name", "passed", "message", "hint"}] * len(
-        findings
-    )
+    keys = {"name", "passed", "severity", "message", "hint"}
+    assert [set(finding) for finding in findings] == [keys] * len(findings)
     assert not all(finding["passed"] for finding in findings)
 
 
