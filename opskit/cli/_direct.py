@@ -70,14 +70,14 @@ class WalCommand:
             return None
 
     def fetch_ahead(self, spool: "SpoolLead") -> None:
-        """Fetch what a recovery will ask for after the segment that `operands` name."""
+        """Fetch what a recovery will ask for next."""
         from opskit.model.wal import WalSegment
         from opskit.operations.wal_ahead import fetch_ahead
 
         repository, cluster = self._archive()
         archive = repository.known_wal(cluster)
-        segment = WalSegment.parse(self.operands[0], archive.segment_bytes)
-        fetch_ahead(archive, repository.system_identifier(cluster), segment, spool)
+        last = WalSegment.parse(spool.last, archive.segment_bytes)
+        fetch_ahead(archive, repository.system_identifier(cluster), last.next(), spool)
 
     def _archive(self) -> "tuple[Repository, str]":
         from pathlib import Path

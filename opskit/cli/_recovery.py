@@ -28,12 +28,12 @@ def serve(command: WalCommand, fetch: "Callable[[], int]") -> int:
         segment_bytes = spool.take(name, path)
         if segment_bytes:
             if spool.is_low(segment_bytes):
-                _tell(_forked(spool.lead(), command), go=True)
+                _tell(_forked(spool.lead(name, segment_bytes), command), go=True)
             return 0
         # Nothing of what is there will be asked for again; and a recovery that ends asks for a history file.
         spool.remove()
         if not name.endswith(_HISTORY):
-            waiting = _forked(spool.lead(after=name), command)
+            waiting = _forked(spool.lead(name), command)
     except OSError:  # fetching ahead is a favour
         return fetch()
     code = fetch()

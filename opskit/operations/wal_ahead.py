@@ -20,17 +20,21 @@ _IDLE_SECONDS = 2.0
 
 
 def fetch_ahead(
-    archive: WalArchive, system_identifier: str, after: WalSegment, spool: SpoolLead
+    archive: WalArchive, system_identifier: str, first: WalSegment, spool: SpoolLead
 ) -> None:
-    """Keep the spool full of what follows `after` on its timeline.
+    """Keep the spool full of the segments from `first` on, on its timeline.
 
     Ends where the archive does, when a segment cannot be fetched, when none has been taken for two seconds, and when
     the server has ended or the spool has been removed. Raises nothing for what goes wrong with a segment. A spool that
     is empty in the end is removed.
     """
-    if spool.has_room(after.size):
+    ahead = _Ahead(archive, system_identifier, first, spool)
+    if spool.has_room(first.size):
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="ahead") as threads:
-            _fill(_Ahead(archive, system_identifier, after, spool), threads)
+            _fill(ahead, threads)
+            ahead.withdraw()
+    else:
+        ahead.withdraw()
     if not spool.is_wanted() or not spool.whole():
         spool.remove()
 
@@ -42,7 +46,7 @@ def _fill(ahead: "_Ahead", threads: ThreadPoolExecutor) -> None:
             ahead.has_ended |= not fetching.popleft().result()
         if ahead.has_ended and not fetching:
             return
-        segment = ahead.next() if len(fetching) < _AT_ONCE else None
+        segment = ahead.begin() if len(fetching) < _AT_ONCE else None
         if segment is not None:
             fetching.append(threads.submit(ahead.fetch, segment))
         elif fetching:
@@ -55,15 +59,15 @@ class _Ahead:
     """What to fetch next, and how."""
 
     def __init__(
-        self, archive: WalArchive, system_identifier: str, after: WalSegment, spool: SpoolLead
+        self, archive: WalArchive, system_identifier: str, first: WalSegment, spool: SpoolLead
     ) -> None:
         self.has_ended = False
         self._archive, self._system_identifier, self._spool = archive, system_identifier, spool
-        self._next = after.next()
-        for name in set(spool.names()) - set(spool.whole()) - {self._next.name}:
-            spool.give_up(name)  # who began it was killed
-        while self._next.name in spool.whole():
-            self._next = self._next.next()
+        self._next = first
+        announced = set(spool.names()) - set(spool.whole())
+        self._is_announced = first.name in announced
+        for name in announced - {first.name}:
+            spool.give_up(name)  # see `Spool.lead`
         self._left = len(spool.names())
         self._taken_at = time.monotonic()
 
@@ -75,18 +79,35 @@ class _Ahead:
         self._left = left
         return time.monotonic() - self._taken_at < _IDLE_SECONDS and self._spool.is_wanted()
 
-    def next(self) -> WalSegment | None:
-        """The next segment, announced, if there is room for it."""
-        if self.has_ended or self._left >= most_segments(self._next.size):
+    def begin(self) -> WalSegment | None:
+        """The next segment, if there is room for it.
+
+        What follows it is announced by then: who takes a segment finds the next one here, or coming.
+        """
+        self._announce()
+        if self.has_ended or not self._is_announced:
             return None
-        segment, self._next = self._next, self._next.next()
+        segment, self._next, self._is_announced = self._next, self._next.next(), False
+        self._announce()
+        return segment
+
+    def withdraw(self) -> None:
+        """Take back what was announced and not begun."""
+        if self._is_announced:
+            self._is_announced = False
+            with suppress(OSError):
+                self._spool.give_up(self._next.name)
+
+    def _announce(self) -> None:
+        if self.has_ended or self._is_announced or self._left >= most_segments(self._next.size):
+            return
         try:
-            self._spool.announce(segment.name)
+            self._spool.announce(self._next.name)
         except OSError:  # the spool is gone, or the disk is full
             self.has_ended = True
-            return None
+            return
+        self._is_announced = True
         self._left += 1
-        return segment
 
     def fetch(self, segment: WalSegment) -> bool:
         """Fetch a segment that was announced, in a thread; whether it is there."""

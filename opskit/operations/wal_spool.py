@@ -15,6 +15,7 @@ import time
 _FOLDER = "opskit.spool"
 _KEY, _UNFINISHED = "key", ".unfinished"
 _NAME_LENGTH = 24
+_LOG_BYTES = 1 << 32  # see `opskit.model.wal`
 _TARGETS = (
     "RECOVERYXLOG",
     "RECOVERYHISTORY",
@@ -80,8 +81,12 @@ class Spool:
         finally:
             os.close(folder)
 
-    def lead(self, after: str = "") -> "SpoolLead | None":
-        """Become the one who fetches ahead; `None` if there is one. A call for what follows `after` is made to wait."""
+    def lead(self, given: str, segment_bytes: int = 0) -> "SpoolLead | None":
+        """Become the one who fetches what will be asked for after `given`; `None` if there is one.
+
+        What is not here of that is announced before this returns: the next call finds it as coming, whenever it comes.
+        Where `segment_bytes` is not known, the wrong name is announced for a segment that begins another 4 GiB.
+        """
         folder = self._opened()
         if folder is None:
             self.remove()
@@ -97,8 +102,7 @@ class Spool:
             os.close(folder)
             return None
         lead = SpoolLead(self, lock, folder)
-        if after:
-            lead.announce(f"{after[:16]}{int(after[16:], 16) + 1:08X}"[:_NAME_LENGTH])
+        lead.begin(given, segment_bytes)
         return lead
 
     def remove(self) -> None:
@@ -161,11 +165,23 @@ class Spool:
 
 
 class SpoolLead:
-    """The right to fetch ahead into a spool, held by every process that has its `descriptors` open."""
+    """The right to fetch ahead into a spool, held by every process that has its `descriptors` open.
+
+    `last` is the segment behind which to begin.
+    """
 
     def __init__(self, spool: Spool, lock: int, folder: int) -> None:
         self.descriptors = lock, folder
+        self.last = ""
         self._spool, self._folder = spool, folder
+
+    def begin(self, given: str, segment_bytes: int) -> None:
+        """Announce what follows the last segment that is here, or `given`; see `Spool.lead`."""
+        whole = self.whole()
+        for name in set(self.names()) - set(whole):
+            self.give_up(name)  # who began it was killed
+        self.last = max([given, *(name for name in whole if name[:8] == given[:8])])
+        self.announce(_following(self.last, segment_bytes))
 
     def close(self) -> None:
         """Give it up in this process."""
@@ -222,6 +238,13 @@ class SpoolLead:
 
 def _names(folder: int) -> list[str]:
     return [name.removesuffix(_UNFINISHED) for name in os.listdir(folder) if name != _KEY]
+
+
+def _following(name: str, segment_bytes: int) -> str:
+    log, number = int(name[8:16], 16), int(name[16:], 16) + 1
+    if number * segment_bytes == _LOG_BYTES:
+        log, number = log + 1, 0
+    return f"{name[:8]}{log:08X}{number:08X}"
 
 
 def _run_of(data: str) -> bytes | None:
