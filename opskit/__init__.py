@@ -14,7 +14,7 @@
 Names are loaded when they are first used, so that a command that needs no DataFrame does not wait for pandas.
 """
 
-from opskit.model.shown import Shown, card_html
+from opskit.model.shown import card_html
 from opskit.version import __version__
 
 TYPE_CHECKING = False  # typing's would have to be loaded, and PostgreSQL starts `opskit wal get` for every segment
@@ -67,12 +67,14 @@ _WHERE = {name: place for place, names in _PLACES.items() for name in names}
 __all__ = [*_WHERE, "__version__"]
 
 
-@card_html.register(Shown)
-def _card(value: Shown) -> str | None:
+def _card(value: object) -> "str | None":
     # Whoever has a value came by here. What draws it is loaded when the first one is shown.
     from opskit.reports.cards import card
 
     return card(value)
+
+
+card_html.drawn_by = _card
 
 
 def __getattr__(name: str) -> "Any":
