@@ -10,10 +10,7 @@ if TYPE_CHECKING:
 
 
 class CardHtml:
-    """Gives the card of a value as HTML; `None` where nobody draws one, and the value is shown by its `repr`.
-
-    Who draws the cards gives itself as `drawn_by`.
-    """
+    """Asks for cards; who draws them gives itself as `drawn_by`."""
 
     __slots__ = ("drawn_by",)
 
@@ -21,6 +18,7 @@ class CardHtml:
         self.drawn_by: Callable[[object], str | None] | None = None
 
     def __call__(self, value: object) -> str | None:
+        """The card of a value as HTML; `None` where nobody draws one, and the value is shown by its `repr`."""
         return self.drawn_by(value) if self.drawn_by else None
 
 
