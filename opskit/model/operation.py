@@ -20,6 +20,8 @@ class OperationKind(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     DELETE = "delete"
+    START = "start"
+    ADVANCE = "advance"
 
 
 class OperationStatus(StrEnum):

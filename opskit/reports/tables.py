@@ -14,7 +14,7 @@ from opskit.operations.wal_gaps import TimelineWal
 from opskit.reports.report import Report
 
 TEXT, BYTES, NUMBER, TIME = "string", "Int64", "Int64", "datetime64[us, UTC]"
-_DURATION = "timedelta64[us]"
+DURATION = "timedelta64[us]"
 
 _BACKUPS = {
     "name": TEXT,
@@ -79,7 +79,7 @@ _REPORTS = {
     "runbook": TEXT,
     "outcome": TEXT,
     "reason": TEXT,
-    "duration": _DURATION,
+    "duration": DURATION,
     "actor": TEXT,
     "host": TEXT,
     "checks_passed": NUMBER,

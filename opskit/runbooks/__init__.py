@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from opskit.runbooks._copy import open_as_notebook as open_as_notebook
     from opskit.runbooks._index import make_index as make_index
     from opskit.runbooks._masters import Runbook as Runbook
     from opskit.runbooks._masters import find_runbook as find_runbook
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from opskit.runbooks.contract import runbook as runbook
 
 _PLACES = {
+    "_copy": ("open_as_notebook",),
     "_index": ("make_index",),
     "_masters": ("Runbook", "find_runbook", "list_runbooks"),
     "_parameters": ("Parameter",),

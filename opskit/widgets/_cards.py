@@ -59,9 +59,9 @@ class Card:
 class ErrorCard(Card):
     """What a button met that did not work."""
 
-    def __init__(self, heading: str, error: OpskitError) -> None:
+    def __init__(self, heading: str, error: OpskitError, trace: str = "") -> None:
         super().__init__(
-            error_html(heading, error, {}), "opskit-bad", "Dismiss", "Take this message away"
+            error_html(heading, error, {}, trace), "opskit-bad", "Dismiss", "Take this message away"
         )
 
 

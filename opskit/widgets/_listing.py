@@ -1,33 +1,46 @@
 """The backups of a cluster as a panel lists them: one line each, every value as people read it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from html import escape
 from typing import Any
+
+import pandas as pd
 
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Operation, OperationStatus
+from opskit.model.retention import Hold
 from opskit.reports.format import format_bytes, format_duration
-from opskit.reports.tables import backup_rows
+from opskit.reports.tables import BYTES, DURATION, TEXT, TIME, backup_rows, typed_table
 from opskit.reports.view import View, table
 
 SHOWN = 200
-"""So many backups are listed; a browser stumbles over thousands of rows."""
+"""So many backups are listed where there is no table to page in."""
 
-_COLUMNS = {
-    "Name": "",
-    "Status": "",
-    "Kind": "A full backup holds everything",
-    "Trigger": "What started it",
-    "Started (UTC)": "",
-    "Duration": "",
-    "Unpacked": "What it is when unpacked",
-    "Stored": "What it takes in the repository",
-    "Note": "",
-}
+_COLUMNS = (
+    "Name",
+    "Status",
+    "Kind",
+    "Trigger",
+    "Started (UTC)",
+    "Duration",
+    "Unpacked",
+    "Stored",
+    "Note",
+)
 _NUMBERS = ("Duration", "Unpacked", "Stored")
-_MARKS = {"complete": "✓", "running": "●", "failed": "✕"}
+_FRAME = {
+    "name": TEXT,
+    "status": TEXT,
+    "kind": TEXT,
+    "trigger": TEXT,
+    "started_at": TIME,
+    "duration": DURATION,
+    "unpacked_bytes": BYTES,
+    "stored_bytes": BYTES,
+    "held": TEXT,
+    "note": TEXT,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,24 +70,33 @@ def lines(
     ]
 
 
-def table_html(listed: Sequence[Line], selected: str | None, older: int) -> str:
-    """The lines as a table, the selected backup marked; `older`, if it is more than 0, is how many are left out."""
-    if not listed:
-        return '<p class="opskit-empty">There is no backup yet. <b>Back up now</b> takes the first.</p>'
-    head = "".join(
-        f'<th scope="col"{_class(column)}{_title(text)}>{escape(column)}</th>'
-        for column, text in _COLUMNS.items()
-    )
-    body = "".join(_row(line, line.name == selected) for line in listed)
-    left_out = (
-        f'<p class="opskit-empty">{older:,} older ones are not shown here; <code>backups()</code> lists all.</p>'
-        if older > 0
-        else ""
-    )
-    return (
-        '<table class="opskit-backups" aria-label="Backups, newest first">'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{left_out}"
-    )
+def listing_frame(
+    backups: Sequence[BaseBackup], operations: Sequence[Operation], holds: Mapping[str, Hold]
+) -> pd.DataFrame:
+    """All backups, newest first, with those that run or failed, as the panel's table shows them.
+
+    Returns
+    -------
+    DataFrame
+        name, status, kind, trigger, started_at (UTC), duration, unpacked_bytes, stored_bytes, held (by whom), note
+        (with the reason of one that failed).
+    """
+    attempts = {operation.started_at: operation for operation in operations}
+    rows = []
+    for row in backup_rows(backups, operations):
+        attempt = None if row["status"] == "complete" else attempts.get(row["started_at"])
+        ended = row["stopped_at"] or (attempt.ended_at if attempt is not None else None)
+        hold = holds.get(row["name"])
+        rows.append(
+            row
+            | {
+                "unpacked_bytes": row["cluster_bytes"],
+                "duration": None if ended is None else max(ended - row["started_at"], timedelta()),
+                "held": None if hold is None else hold.words.removeprefix("held "),
+                "note": _joined(row["note"] or "", "" if attempt is None else _reason(attempt)),
+            }
+        )
+    return typed_table(rows, _FRAME)
 
 
 def table_view(listed: Sequence[Line]) -> View:
@@ -148,34 +170,6 @@ def _cells(line: Line) -> list[str]:
         line.unpacked,
         line.stored,
     ]
-
-
-def _row(line: Line, is_selected: bool) -> str:
-    name, status, *rest = _cells(line)
-    cells = "".join(
-        f"<td{_class(column)}>{escape(cell)}</td>"
-        for column, cell in zip(list(_COLUMNS)[2:], rest, strict=False)
-    )
-    note = "".join(
-        f"<span{kind}{_title(text)}>{escape(text)}</span>"  # long ones are cut by the style sheet
-        for text, kind in ((line.note, ""), (line.reason, ' class="opskit-reason"'))
-        if text
-    )
-    current = ' aria-current="true" class="opskit-selected"' if is_selected else ""
-    return (
-        f'<tr{current}><th scope="row">{escape(name)}</th>'
-        f'<td class="opskit-status opskit-{status}">'
-        f'<span aria-hidden="true">{_MARKS.get(status, "")}</span> {escape(status)}</td>'
-        f'{cells}<td class="opskit-note">{note}</td></tr>'
-    )
-
-
-def _class(column: str) -> str:
-    return ' class="opskit-number"' if column in _NUMBERS else ""
-
-
-def _title(text: str) -> str:
-    return f' title="{escape(text)}"' if text else ""
 
 
 def _joined(note: str, reason: str) -> str:

@@ -1,6 +1,7 @@
 """What cards say, as HTML: how far an operation is, how it ended, and what went wrong with what to do about it."""
 
 import shlex
+import traceback
 from collections.abc import Mapping
 from datetime import datetime
 from html import escape
@@ -15,6 +16,10 @@ _DOING = {
     OperationKind.BACKUP: "Backing up",
     OperationKind.DOWNLOAD: "Downloading",
     OperationKind.RESTORE: "Restoring",
+    OperationKind.DELETE: "Deleting",
+    OperationKind.EXPIRE: "Expiring backups of",
+    OperationKind.START: "Starting the copy of",
+    OperationKind.ADVANCE: "Moving on the copy of",
 }
 
 
@@ -66,22 +71,44 @@ def ended_html(operation: Operation, backup: BaseBackup | None, size: int | None
         return _backed_up(operation, backup)
     if operation.kind is OperationKind.DOWNLOAD:
         return _downloaded(operation, backup, size)
-    directory = str((operation.result or {}).get("directory", ""))
-    start = f"opskit start {shlex.quote(directory)}"
-    return f"<p><b>Restored into {escape(directory)}</b></p><p>To start it:</p>{_commands([start])}"
+    result = operation.result or {}
+    if operation.kind in (OperationKind.DELETE, OperationKind.EXPIRE):
+        return _removed(result)
+    directory = str(result.get("directory", ""))
+    if operation.kind is OperationKind.RESTORE:
+        start = f"opskit start {shlex.quote(directory)}"
+        return (
+            f"<p><b>Restored into {escape(directory)}</b></p>"
+            f"<p><b>Start</b> below runs it; in a terminal:</p>{_commands([start])}"
+        )
+    if operation.kind in (OperationKind.START, OperationKind.ADVANCE):
+        return (
+            f"<p><b>The copy in {escape(directory)} runs</b></p>"
+            f"<p>Ask it below, or in a terminal:</p>{_commands([str(result.get('psql', ''))])}"
+        )
+    return f"<p><b>The {escape(operation.kind)} is complete</b></p>"
 
 
-def error_html(heading: str, error: OpskitError, details: Mapping[str, str]) -> str:
-    """An error: message, hint, and what a report of it needs, folded. No traceback: it may quote anything."""
+def error_html(
+    heading: str, error: OpskitError, details: Mapping[str, str], trace: str = ""
+) -> str:
+    """An error: message, hint, and what a report of it needs, folded; see `traceback_text` for the `trace`."""
     if isinstance(error, Cancelled):
         return f"<p><b>{escape(heading)}</b></p><p>Nothing of it was kept.</p>"
     rows = {"kind": f"{error.kind} ({type(error).__name__})", **details}
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
+    traced = f'<pre tabindex="0">{escape(trace)}</pre>' if trace else ""
     hint = f'<p class="opskit-hint">{escape(error.hint)}</p>' if error.hint else ""
     return (
         f'<p role="alert"><b>{escape(heading)}</b>: {escape(error.message)}</p>{hint}'
-        f"<details><summary>Details</summary><dl>{listed}</dl></details>"
+        f"<details><summary>Details</summary><dl>{listed}</dl>{traced}</details>"
     )
+
+
+def traceback_text(error: BaseException) -> str:
+    """Which way an exception came, line by line, with its class. Its own text is left out: that may quote anything."""
+    lines = traceback.format_tb(error.__traceback__)
+    return "".join(lines) + type(error).__name__
 
 
 def trouble_html(error: OpskitError) -> str:
@@ -103,6 +130,15 @@ def operation_details(operation: Operation) -> dict[str, str]:
         "process": f"{operation.pid} on {operation.host}",
         "started": format_time(operation.started_at),
     }
+
+
+def _removed(result: Mapping[str, object]) -> str:
+    names = result.get("backups")
+    gone = list(map(str, names)) if isinstance(names, list) else []
+    segments, freed = result.get("wal_segments", 0), result.get("freed_bytes", 0)
+    what = f"Backup {gone[0]} is" if len(gone) == 1 else f"{len(gone):,} backups are"
+    size = format_bytes(freed) if isinstance(freed, int) else ""
+    return f"<p><b>{escape(what)} deleted</b>, with {escape(str(segments))} WAL segments; {size} are free again.</p>"
 
 
 def _backed_up(operation: Operation, backup: BaseBackup | None) -> str:

@@ -11,10 +11,8 @@ from opskit.widgets._listing import choices
 class Picker:
     """Which backup the buttons mean. Until somebody chooses, and after they chose the newest, it is the newest."""
 
-    def __init__(self, changed: Callable[[object], None]) -> None:
-        self.widget = ipywidgets.Dropdown(
-            description="Backup", tooltip="The backup to download", disabled=True
-        )
+    def __init__(self, changed: Callable[[object], None], tooltip: str) -> None:
+        self.widget = ipywidgets.Dropdown(description="Backup", tooltip=tooltip, disabled=True)
         self.widget.observe(changed, "value")
 
     @property

@@ -1,35 +1,37 @@
-"""The panel on a cluster's backups: see them, take one now, download one.
+"""The panel on a cluster's backups: see them, take one now, carry one home, hold one, delete one.
 
 It draws what the catalog and the repository say, and starts operations; it never works itself.
 """
 
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.resources import files
+from html import escape
 from pathlib import Path
 
 import ipywidgets
 
 from opskit.cluster import Cluster, cluster
-from opskit.errors import OpskitError, unexpected
+from opskit.errors import OpskitError
 from opskit.model.backup import BaseBackup
-from opskit.model.operation import Operation, OperationKind, OperationStatus
-from opskit.operations.process import OperationHandle
-from opskit.widgets._cards import Card, OperationCard
-from opskit.widgets._header import Header
-from opskit.widgets._listing import SHOWN, Line, lines, table_html, table_view
-from opskit.widgets._messages import trouble_html
-from opskit.widgets._picker import Picker
-from opskit.widgets._stack import CardStack
-from opskit.widgets._watch import Watch
+from opskit.model.operation import Operation, OperationKind
+from opskit.model.retention import Hold
+from opskit.reports.format import format_bytes, format_time
+from opskit.widgets._ask import Ask, Question
+from opskit.widgets._deleting import Deleting
+from opskit.widgets._download_link import DownloadLink
+from opskit.widgets._listing import SHOWN, lines, listing_frame, table_view
+from opskit.widgets._panel import Panel, button, row
+from opskit.widgets._teach import Lesson, Teach, opened
+from opskit.widgets.table import Table
 
-_BUSY_SECONDS = 0.5
-_IDLE_SECONDS = 2.0
 _LIST_SECONDS = 30.0  # what other hosts and hands did to the repository shows after so long
-_ASK_SECONDS = 30.0
-_RECENT = 200
+_FOLLOWED = (
+    OperationKind.BACKUP,
+    OperationKind.DOWNLOAD,
+    OperationKind.DELETE,
+    OperationKind.EXPIRE,
+)
 
 
 def backups_panel(
@@ -40,91 +42,75 @@ def backups_panel(
     Parameters
     ----------
     folder
-        Where downloads go; by default the notebook's folder.
+        Where downloads and runbooks go; by default the notebook's folder.
     """
-    return BackupsPanel(cluster(name, config), folder)
+    return BackupsPanel(cluster(name, config), folder, config)
 
 
-class BackupsPanel:
-    """A cluster's backups, with *Back up now*, *Download* and *Cancel*; displayed as the value of a cell.
+class BackupsPanel(Panel):
+    """A cluster's backups, with *Back up now*, *Download*, *Hold*, *Delete* and *Cancel*; see `Panel`."""
 
-    Any number of panels, in any kernels, show the same operations. `widget` is what is displayed; `close` ends it.
-    """
-
-    def __init__(self, source: Cluster, folder: Path | str = ".") -> None:
-        self.cluster = source
+    def __init__(
+        self, source: Cluster, folder: Path | str = ".", config: Path | str | None = None
+    ) -> None:
         self.folder = Path(folder).absolute()
-        self._lock = threading.RLock()  # buttons come in other threads than the watch
+        self._config = str(config) if config is not None else None
         self._backups: Sequence[BaseBackup] = ()
-        self._operations: Sequence[Operation] = ()
+        self._holds: dict[str, Hold] = {}
         self._listed_for: object = None
         self._listed_at = 0.0
-        self._asked_at: float | None = None
-        self._troubles: list[OpskitError] = []
-        self._make_parts()
-        self._watch = Watch(self._look)
-        self._look()
-        self._watch.start()
+        self._drawn_for: object = None
+        self._newest: str | None = None
+        super().__init__(source, _FOLLOWED)
 
-    def _make_parts(self) -> None:
-        self._header = Header(self.cluster)
+    def _parts(self) -> list[ipywidgets.Widget]:
         self.note = ipywidgets.Text(
             description="Note",
             placeholder="what it is for, if you like",
             tooltip="A note that is kept with the backup",
         )
-        self.back_up = _button("Back up now", "Take a backup now", self._clicked(self._back_up))
+        self.back_up = button("Back up now", "Take a backup now", self._clicked(self._back_up))
         self.back_up.button_style = "primary"
-        self._stack = CardStack(self._clicked)
-        self.table = ipywidgets.HTML()
-        scroll = ipywidgets.Box([self.table], tabbable=True)  # for the arrow keys
-        scroll.add_class("opskit-scroll")
-        self.picker = Picker(self._clicked(self._draw))
-        self.download = _button(
-            "Download", f"Write it to {self.folder} as one archive", self._clicked(self._download)
+        self.table = Table(
+            listing_frame([], [], {}),
+            key="name",
+            label="Backups, newest first",
+            empty="There is no backup yet. Back up now takes the first.",
         )
-        self.trouble = ipywidgets.HTML()
-        style = files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-        self.widget = ipywidgets.VBox(
-            [
-                ipywidgets.HTML(f"<style>{style}</style>"),
-                self._header.widget,
-                self.trouble,
-                _row(self.note, self.back_up),
-                self._stack.widget,
-                scroll,
-                _row(self.picker.widget, self.download),
-            ]
+        self.table.on_choose(lambda: self._clicked(lambda: None)(None))
+        self.selected = ipywidgets.HTML()
+        self.link = DownloadLink(self.cluster.name)
+        self.download = button(
+            "Save to folder", f"Write it to {self.folder} as one archive", self._clicked(self._save)
         )
-        self.widget.add_class("opskit-panel")
+        self.hold = button("Hold", "Keep it, whatever the policy says", self._clicked(self._hold))
+        self.delete = button("Delete…", "See what would go", self._clicked(self._plan_delete))
+        self.ask = Ask(self._clicked)
+        self._deleting = Deleting(self.cluster, self._watch.wake)
+        self.teach = Teach(self._clicked, self._lesson, self.folder)
+        return [
+            row(self.note, self.back_up),
+            self._stack.widget,
+            self.table.widget,
+            row(self.selected, self.link, self.download, self.hold, self.delete),
+            self.ask.widget,
+            self.teach.widget,
+        ]
 
     @property
-    def cards(self) -> list[Card]:
-        """The operations and errors that are shown, the newest first."""
-        return list(self._stack.cards.values())
+    def chosen(self) -> BaseBackup | None:
+        """The complete backup that the buttons mean. Until somebody chooses another one, it is the newest."""
+        return next((b for b in self._backups if b.name in self.table.chosen), None)
 
-    def close(self) -> None:
-        """Take it from the screen and stop looking; operations go on."""
-        self._watch.stop()
-        self._watch.join(5)
-        _close(self.widget)
+    def choose(self, name: str) -> None:
+        """Choose a backup, as a click on its row does."""
+        self.table.chosen = (name,)
 
-    def __repr__(self) -> str:
-        with self._lock:
-            told = [f"{name}: {fact}" for name, fact in self._header.facts().items()]
-            told += [
-                f"running: {card.kind} {card.backup or ''}".rstrip()
-                for card in self.cards
-                if isinstance(card, OperationCard) and card.is_running
-            ]
-            told += [f"error: {error.message}" for error in self._troubles]
-            listed = self._lines()
-        return "\n".join([*told, table_view(listed).text if listed else "no backups"])
-
-    def _repr_mimebundle_(self, **kwargs: object) -> dict[str, object]:
-        """The widget, and its text for where there is none."""
-        shown: dict[str, object] = self.widget._repr_mimebundle_(**kwargs)
-        return {**shown, "text/plain": repr(self)}
+    def _facts(self) -> list[str]:
+        listed = lines(self._backups, self._attempts(), datetime.now(UTC))
+        older = len(self._backups) - SHOWN
+        more = [f"and {older:,} older ones"] if older > 0 else []
+        return [table_view(listed).text if listed else "no backups", *more]
 
     def _back_up(self) -> None:
         if self._stack.runs(OperationKind.BACKUP):  # a second click, before the first was drawn
@@ -133,108 +119,131 @@ class BackupsPanel:
         self.note.value = ""
         self._follow(handle, OperationKind.BACKUP)
 
-    def _download(self) -> None:
-        name = self.picker.chosen
-        if name is None or self._stack.runs(OperationKind.DOWNLOAD, name):
+    def _save(self) -> None:
+        backup = self.chosen
+        if backup is None or self._stack.runs(OperationKind.DOWNLOAD, backup.name):
             return
-        handle = self.cluster.start_download(name, self.folder, detached=True)
+        handle = self.cluster.start_download(backup.name, self.folder, detached=True)
         self._follow(handle, OperationKind.DOWNLOAD)
 
-    def _follow(self, handle: OperationHandle, kind: OperationKind) -> None:
-        card = OperationCard(handle, kind, self.cluster.backup)
-        self._stack.add(handle.id, card)
-        card.look()
+    def _hold(self) -> None:
+        backup = self.chosen
+        if backup is None:
+            return
+        if self._held(backup.name) is not None:
+            self.cluster.release(backup.name)
+            self._listed_at = 0.0
+            return
+        name = backup.name
 
-    def _clicked(self, act: Callable[[], None]) -> Callable[[object], None]:
-        """`act` as a callback. The kernel would swallow what it raises, so that is shown."""
+        def place(reason: str) -> None:
+            self.cluster.hold(name, reason)
+            self._listed_at = 0.0
 
-        def call(_: object) -> None:
-            with self._lock:
-                try:
-                    act()
-                    self._draw()
-                except Exception as error:
-                    self._stack.tell(_told(error))
-            self._watch.wake()
+        self.ask.ask(
+            Question(
+                html=f"<p><b>Hold {escape(name)}</b></p><p>No policy removes it, and nobody can delete it, until it is"
+                " released.</p>",
+                button=f"Hold {name} of {self.cluster.name}",
+                act=place,
+                field="Reason",
+            )
+        )
 
-        return call
+    def _plan_delete(self) -> None:
+        if self.chosen is not None:
+            self.ask.close()
+            self._deleting.plan(self.chosen.name)
 
-    def _look(self) -> float:
-        """What the watch does: read, follow what runs, draw."""
-        try:
-            troubles = self._read()
-            with self._lock:
-                self._follow_running()
-                if self._stack.look() or self._should_ask():
-                    self._asked_at = time.monotonic()
-                    self._header.ask()
-                self._draw()
-        except Exception as error:
-            troubles = [_told(error)]
-        self._troubles = troubles
-        self.trouble.value = "".join(trouble_html(error) for error in troubles)
-        return _BUSY_SECONDS if self._stack.is_busy else _IDLE_SECONDS
+    def _delete(self, name: str) -> None:
+        self._follow(self.cluster.start_delete(name, detached=True), OperationKind.DELETE)
+
+    def _held(self, name: str) -> Hold | None:
+        hold = self._holds.get(name)
+        return hold if hold is not None and hold.holds(datetime.now(UTC)) else None
 
     def _read(self) -> list[OpskitError]:
-        """Read anew what may have changed. What cannot be read stays as it was, and why is returned."""
-        troubles: list[OpskitError] = []
         name = self.cluster.name
-        try:
-            self._operations = self.cluster.catalog.operations(cluster=name, limit=_RECENT)
-        except OpskitError as error:
-            troubles.append(error)
-        state = [(operation.id, operation.status) for operation in self._operations]
+        state = [
+            (operation.id, operation.status, operation.backup) for operation in self._operations
+        ]
         now = time.monotonic()
-        if state != self._listed_for or now - self._listed_at > _LIST_SECONDS or self._troubles:
-            try:
-                self._backups = self.cluster.repository.backups(name)
-                self._listed_for, self._listed_at = state, now
-            except OpskitError as error:
-                troubles.append(error)
-        return troubles
-
-    def _follow_running(self) -> None:
-        """Make a card for every operation that runs and has none, whoever started it."""
-        for operation in reversed(self._operations):
-            is_running = operation.status is OperationStatus.RUNNING
-            if is_running and operation.id not in self._stack.cards:
-                self._follow(self.cluster.operation(operation.id), operation.kind)
-
-    def _should_ask(self) -> bool:
-        if self._asked_at is None:
-            return True
-        return self._header.is_silent and time.monotonic() - self._asked_at > _ASK_SECONDS
-
-    def _lines(self) -> list[Line]:
-        backups = [o for o in self._operations if o.kind is OperationKind.BACKUP]
-        return lines(self._backups, backups, datetime.now(UTC))
+        if (
+            state == self._listed_for
+            and now - self._listed_at < _LIST_SECONDS
+            and not self._troubles
+        ):
+            return []
+        try:
+            self._backups = self.cluster.repository.backups(name)
+            self._holds = {hold.backup: hold for hold in self.cluster.repository.holds(name).all()}
+            self._listed_for, self._listed_at = state, now
+        except OpskitError as error:
+            return [error]
+        return []
 
     def _draw(self) -> None:
         self._header.show(self._backups)
-        self.picker.offer(self._backups)
-        chosen = self.picker.chosen
+        self._list()
+        backup = self.chosen
         self.back_up.disabled = self._stack.runs(OperationKind.BACKUP)
-        self.download.disabled = chosen is None or self._stack.runs(OperationKind.DOWNLOAD, chosen)
-        self.table.value = table_html(self._lines(), chosen, len(self._backups) - SHOWN)
+        for control in (self.download, self.hold, self.delete):
+            control.disabled = backup is None
+        self.link.backup = "" if backup is None else backup.name
+        self.link.layout.display = "none" if backup is None else ""
+        held = None if backup is None else self._held(backup.name)
+        self.selected.value = _told(backup, held)
+        self.hold.description = "Hold" if held is None else "Release"
+        if backup is not None:
+            self.download.disabled = self._stack.runs(OperationKind.DOWNLOAD, backup.name)
+            self.delete.disabled = self._stack.runs(OperationKind.DELETE, backup.name)
+        self._draw_plan()
+
+    def _draw_plan(self) -> None:
+        if self._deleting.is_busy:
+            self.delete.disabled = True
+        answer = self._deleting.taken()
+        if isinstance(answer, Exception):
+            self._stack.tell(answer)
+        elif answer is not None:
+            self.ask.ask(answer.question(self._delete))
+
+    def _list(self) -> None:
+        """Show the backups, when there is something new to them; the newest is chosen while it was before."""
+        drawn_for = (self._listed_at, self._listed_for)
+        if drawn_for == self._drawn_for:
+            return
+        self._drawn_for = drawn_for
+        chosen = self.table.chosen
+        self.table.show(listing_frame(self._backups, self._attempts(), self._holds))
+        newest = self._backups[0].name if self._backups else None
+        if newest is not None and chosen in ((), (self._newest,)):
+            self.table.chosen = (newest,)
+        self._newest = newest
+
+    def _attempts(self) -> list[Operation]:
+        return [o for o in self._operations if o.kind is OperationKind.BACKUP]
+
+    def _lesson(self) -> Lesson:
+        note = self.note.value
+        text = opened(self.cluster.name, self._config)
+        text += f"backup = cluster.create_backup(note={note!r})\n"
+        if self.chosen is not None:
+            name = self.chosen.name
+            text += f"cluster.download({name!r}, {str(self.folder)!r})\n"
+            text += f"cluster.plan_delete({name!r})\n"
+        return Lesson(
+            "scheduled_backup",
+            {"cluster": self.cluster.name, "note": note},
+            text + "cluster.backups()\n",
+        )
 
 
-def _button(text: str, tooltip: str, clicked: Callable[[object], None]) -> ipywidgets.Button:
-    button = ipywidgets.Button(description=text, tooltip=tooltip)
-    button.on_click(clicked)
-    return button
-
-
-def _row(*widgets: ipywidgets.Widget) -> ipywidgets.Widget:
-    row = ipywidgets.HBox(widgets)
-    row.add_class("opskit-actions")
-    return row
-
-
-def _told(error: Exception) -> OpskitError:
-    return error if isinstance(error, OpskitError) else unexpected(error)
-
-
-def _close(widget: ipywidgets.Widget) -> None:
-    for child in getattr(widget, "children", ()):
-        _close(child)
-    widget.close()
+def _told(backup: BaseBackup | None, held: Hold | None) -> str:
+    if backup is None:
+        return "<p>No backup is selected.</p>"
+    words = f"<br>{escape(held.words)}" if held is not None else ""
+    return (
+        f"<p><b>{escape(backup.name)}</b> of {format_time(backup.started_at)},"
+        f" {format_bytes(backup.stored_bytes)}{words}</p>"
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from opskit.config import Settings, load_settings
 from opskit.postgres.server import LocalServer
+from opskit.widgets._panel import Panel
 
 PATIENCE = 120.0
 SLOW = {"shared_buffers": "64MB", "checkpoint_timeout": "10min"}
@@ -29,3 +30,13 @@ def wait_until(holds: Callable[[], bool], what: str, patience: float = PATIENCE)
     while not holds():
         assert time.monotonic() < deadline, f"waited {patience:.0f} s in vain until {what}"
         time.sleep(0.05)
+
+
+def is_quiet(panel: Panel) -> bool:
+    """Whether no operation runs, as far as the panel knows."""
+    return not any(card.is_running for card in panel.cards)
+
+
+def said(panel: Panel) -> str:
+    """All that the panel's cards say."""
+    return "\n".join(card.message.value for card in panel.cards)

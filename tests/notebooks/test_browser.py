@@ -76,15 +76,15 @@ def test_back_up_and_download(
     panel = open_panel(lab)
     expect(panel).to_contain_text("There is no backup yet")
     expect(panel).to_contain_text("PostgreSQL 18")
-    panel.get_by_label("Note").fill("before <b>the</b> migration")
+    panel.get_by_label("Note", exact=True).fill("before <b>the</b> migration")
     panel.get_by_role("button", name="Back up now").click()
     row = panel.get_by_role("row", name="complete")
     expect(row).to_contain_text("before <b>the</b> migration")
     backup = source.backup()
     expect(row).to_contain_text(backup.name)
     expect(row).to_contain_text(f"{backup.started_at:%Y-%m-%d %H:%M:%S}")  # UTC, as the head says
-    expect(panel.get_by_label("Backup", exact=True)).to_contain_text(backup.name)
-    panel.get_by_role("button", name="Download").press("Enter")
+    expect(panel.get_by_text(f"{backup.name} of ")).to_be_visible()
+    panel.get_by_role("button", name="Save to folder").press("Enter")
     expect(panel).to_contain_text("tar --zstd -xf")
     file = scratch / "notebooks" / f"main-{backup.name}.tar.zst"
     assert file.stat().st_size > backup.stored_bytes
