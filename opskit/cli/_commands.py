@@ -16,7 +16,9 @@ from opskit.cli._app import (
     open_cluster,
 )
 from opskit.cli._progress import monitored, waiting
+from opskit.errors import InputError
 from opskit.model.backup import Trigger
+from opskit.model.increment import BackupMode
 
 if TYPE_CHECKING:
     from opskit.model.freshness import FreshnessFinding
@@ -65,17 +67,32 @@ def backup(
     context: typer.Context,
     cluster: ClusterName,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What it is for.")] = "",
+    full: Annotated[
+        bool, typer.Option("--full", help="All of it, whatever was backed up.")
+    ] = False,
+    incremental: Annotated[
+        bool,
+        typer.Option("--incremental", help="What changed since an earlier backup, or an error."),
+    ] = False,
     trigger: Annotated[Trigger, typer.Option("--trigger", hidden=True)] = Trigger.ON_DEMAND,
     scheduled_for: Annotated[str | None, typer.Option("--scheduled-for", hidden=True)] = None,
     operation: OperationId = None,
 ) -> None:
-    """Take a backup now, and print its name."""
+    """Take a backup now, and print its name.
+
+    It is an increment to an earlier one where the server says what changed since (PostgreSQL 17 and later with
+    summarize_wal = on), else a full one; 'opskit show' tells why.
+    """
+    if full and incremental:
+        raise InputError("a backup is either --full or --incremental")
+    mode = BackupMode.FULL if full else BackupMode.INCREMENTAL if incremental else BackupMode.AUTO
     source = open_cluster(context, cluster)
     with monitored(context.obj.ending) as monitor:
         made = source.create_backup(
             note=note,
             trigger=trigger,
             scheduled_for=scheduled_for,
+            mode=mode,
             monitor=monitor,
             operation=operation,
         )

@@ -154,7 +154,7 @@ def backup_facts(backup: BaseBackup) -> dict[str, str]:
         "cluster": backup.cluster,
         "system identifier": backup.system_identifier,
         "PostgreSQL": backup.postgresql_version,
-        "kind": str(backup.kind),
+        "kind": f"{backup.kind} ({backup.reason})" if backup.reason else str(backup.kind),
         "trigger": str(backup.trigger),
         "started": format_time(backup.started_at),
         "stopped": f"{format_time(backup.stopped_at)} ({_duration(backup.started_at, backup.stopped_at)})",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from opskit.cluster._opened import OpenedCluster
 from opskit.errors import InputError, StoreError
 from opskit.model.backup import BaseBackup, Trigger, check_note
+from opskit.model.increment import BackupMode
 from opskit.model.operation import Operation, OperationKind
 from opskit.model.target import parse_time
 from opskit.operations.backup import create_backup
@@ -47,6 +48,7 @@ class Backups(OpenedCluster):
         note: str = "",
         trigger: Trigger = Trigger.ON_DEMAND,
         scheduled_for: datetime | str | None = None,
+        mode: BackupMode | str = BackupMode.AUTO,
         monitor: Monitor | None = None,
         operation: str | None = None,
     ) -> BaseBackup:
@@ -56,12 +58,15 @@ class Backups(OpenedCluster):
         ----------
         scheduled_for
             The time of the schedule that it is for; each has one backup.
+        mode
+            ``auto``, or insist on ``full`` or ``incremental``.
         operation
             The id to record it under; a new one by default.
         """
         check_note(note)
         period = None if scheduled_for is None else parse_time(scheduled_for)
-        parameters = _parameters(note, trigger, period)
+        kind = _mode(mode)
+        parameters = _parameters(note, trigger, period, kind)
         with self._recorded(OperationKind.BACKUP, parameters, monitor, operation) as recorder:
 
             def named(name: str) -> None:
@@ -75,6 +80,7 @@ class Backups(OpenedCluster):
                 monitor=recorder,
                 named=named,
                 scheduled_for=period,
+                mode=kind,
             )
 
     def start_backup(
@@ -83,6 +89,7 @@ class Backups(OpenedCluster):
         note: str = "",
         trigger: Trigger = Trigger.ON_DEMAND,
         scheduled_for: datetime | str | None = None,
+        mode: BackupMode | str = BackupMode.AUTO,
         detached: bool = False,
     ) -> "OperationHandle":
         """Take a backup in a process of its own; see `create_backup`.
@@ -94,8 +101,11 @@ class Backups(OpenedCluster):
         """
         check_note(note)
         period = None if scheduled_for is None else parse_time(scheduled_for)
+        kind = _mode(mode)
         parameters = _parameters(note, trigger, period)
         options = [f"--{key.replace('_', '-')}={value}" for key, value in parameters.items()]
+        options += [] if kind is BackupMode.AUTO else [f"--{kind}"]
+        parameters = _parameters(note, trigger, period, kind)
         arguments = ["backup", self.name, *options]
         return self._started(OperationKind.BACKUP, arguments, parameters, detached)
 
@@ -165,9 +175,23 @@ class Backups(OpenedCluster):
             return []
 
 
-def _parameters(note: str, trigger: Trigger, period: datetime | None) -> dict[str, str]:
+def _parameters(
+    note: str,
+    trigger: Trigger,
+    period: datetime | None,
+    mode: BackupMode = BackupMode.AUTO,
+) -> dict[str, str]:
     given = {"note": note, "trigger": str(trigger)}
-    return given if period is None else {**given, "scheduled_for": period.isoformat()}
+    if period is not None:
+        given["scheduled_for"] = period.isoformat()
+    return given if mode is BackupMode.AUTO else {**given, "mode": str(mode)}
+
+
+def _mode(text: str) -> BackupMode:
+    try:
+        return BackupMode(text)
+    except ValueError:
+        raise InputError(f"the mode {text!r} is not one of {', '.join(BackupMode)}") from None
 
 
 def _format(text: str) -> ArchiveFormat:

@@ -20,6 +20,7 @@ from opskit.config._settings import (
 from opskit.config._table import Table
 from opskit.errors import ErrorKind, InputError, NotFoundError
 from opskit.model.retention import Retention
+from opskit.model.increment import IncrementalRules
 
 _TABLES = (
     "repository",
@@ -166,7 +167,15 @@ def _cluster(name: str, clusters: "Table") -> ClusterSettings:
     check_cluster_name(name)
     table = clusters.table(
         name,
-        ("conninfo", "checkpoint", "wal_partial_seconds", "retention", "schedule", "stale_after"),
+        (
+            "conninfo",
+            "checkpoint",
+            "wal_partial_seconds",
+            "retention",
+            "schedule",
+            "incremental",
+            "stale_after",
+        ),
     )
     conninfo = table.text("conninfo")
     if conninfo is None:
@@ -185,10 +194,23 @@ def _cluster(name: str, clusters: "Table") -> ClusterSettings:
         else None,
         schedule=_schedule(table),
         stale_after=table.hours("stale_after"),
+        incremental=_incremental(table),
     )
 
 
 def _schedule(cluster: Table) -> str | None:
+def _incremental(cluster: Table) -> IncrementalRules:
+    table = cluster.table("incremental", ("increments", "days", "percent"))
+    rules = IncrementalRules()
+    increments, days = table.count("increments", at_least=0), table.count("days", at_least=1)
+    percent = table.count("percent", at_least=1)
+    return IncrementalRules(
+        increments=rules.increments if increments is None else increments,
+        days=rules.days if days is None else timedelta(days=days),
+        percent=percent or rules.percent,
+    )
+
+
     schedule = cluster.text("schedule")
     if schedule is None:
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from opskit.config._table import nearest
 from opskit.errors import ErrorKind, InputError, NotFoundError
+from opskit.model.increment import IncrementalRules
 from opskit.model.retention import Retention
 
 
@@ -24,7 +25,8 @@ class ClusterSettings:
 
     `wal_partial_seconds` is how often the beginning of the WAL segment that is filling is stored. Without a `retention`
     nothing is ever removed. `schedule` is when backups are due: five fields of cron, in UTC. `stale_after` is the age
-    from which on the newest backup is too old; by default that follows from the schedule.
+    from which on the newest backup is too old; by default that follows from the schedule. `incremental` is when a
+    backup is a full one although an increment could be taken.
     """
 
     name: str
@@ -34,6 +36,7 @@ class ClusterSettings:
     retention: Retention | None = None
     schedule: str | None = None
     stale_after: timedelta | None = None
+    incremental: IncrementalRules = field(default_factory=IncrementalRules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Base backups as their records describe them: the content of ``backup.json``, format 1.
+"""Base backups as their records describe them: the content of ``backup.json``, formats 1 and 2.
 
 The names and meanings of the keys are specified in ``docs/format.md``.
 """
@@ -17,7 +17,8 @@ from opskit.model.format import format_bytes
 from opskit.model.lsn import Lsn
 from opskit.model.shown import Shown
 
-FORMAT = 1
+# Of a full backup, and of an increment: an opskit that knows no chains must not take one for a whole backup.
+_FORMATS = {1: "full", 2: "incremental"}
 _NAME = re.compile(r"\d{8}T\d{6}Z")
 NOTE_LENGTH = 1000
 
@@ -52,7 +53,8 @@ class BaseBackup(Shown):
 
     Sizes are in bytes, times are aware and in UTC. `cluster_bytes` is what the backup is when unpacked, `stored_bytes`
     what it takes in the repository. `superuser` is a role to connect to a restored copy with. `scheduled_for` is the
-    time of the schedule that it was taken for, by the scheduler's clock. `extra` keeps keys that a later opskit wrote.
+    time of the schedule that it was taken for, by the scheduler's clock. `reason` tells why it is full or incremental;
+    `parent_start_lsn` where the parent of an increment starts. `extra` keeps keys that a later opskit wrote.
     """
 
     name: str
@@ -79,6 +81,8 @@ class BaseBackup(Shown):
     note: str
     opskit_version: str
     scheduled_for: datetime | None = None
+    reason: str = ""
+    parent_start_lsn: Lsn | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -128,7 +132,8 @@ def check_note(note: str) -> str:
 
 def write_record(backup: BaseBackup) -> bytes:
     """The content of ``backup.json``: indented, sorted by meaning, ended by a line feed."""
-    data: dict[str, Any] = {"format": FORMAT}
+    formats = {str(kind): number for number, kind in _FORMATS.items()}
+    data: dict[str, Any] = {"format": formats[backup.kind]}
     for key in _KEYS:
         value = getattr(backup, key)
         if isinstance(value, datetime):
@@ -147,6 +152,10 @@ def write_record(backup: BaseBackup) -> bytes:
     ]
     if backup.scheduled_for is not None:
         data["scheduled_for"] = _text(backup.scheduled_for)
+    if backup.reason:
+        data["reason"] = backup.reason
+    if backup.parent_start_lsn is not None:
+        data["parent_start_lsn"] = str(backup.parent_start_lsn)
     data.update({key: value for key, value in backup.extra.items() if key not in data})
     return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode()
 
@@ -161,9 +170,9 @@ def read_record(content: bytes) -> BaseBackup:
     """
     try:
         data = json.loads(content)
-        if data["format"] != FORMAT:
+        if data["format"] not in _FORMATS:
             raise IntegrityError(
-                f"the backup's record is of format {data['format']!r}, this opskit reads {FORMAT}",
+                f"the backup's record is of format {data['format']!r}, this opskit reads 1 and 2",
                 ErrorKind.UNKNOWN_FORMAT,
                 "Use the opskit that wrote it, or a newer one.",
             )
@@ -177,6 +186,12 @@ def read_record(content: bytes) -> BaseBackup:
         values["tablespaces"] = tuple(Tablespace(**t) for t in data["tablespaces"])
         if "scheduled_for" in data:
             values["scheduled_for"] = _time(data["scheduled_for"])
+        if "reason" in data:
+            values["reason"] = str(data["reason"])
+        if "parent_start_lsn" in data:
+            values["parent_start_lsn"] = Lsn.parse(data["parent_start_lsn"])
+        if _FORMATS[data["format"]] != values["kind"]:
+            raise ValueError(f"a {values['kind']} backup with the parent {values['parent']!r}")
         extra = {key: value for key, value in data.items() if key not in values and key != "format"}
         return BaseBackup(**values, extra=extra)
     except IntegrityError:

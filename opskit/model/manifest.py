@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from opskit.errors import ErrorKind, IntegrityError
 
@@ -22,6 +23,15 @@ class Manifest:
     files: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestFile:
+    """A file as a manifest lists it; `checksum` is its CRC32C in hexadecimal digits."""
+
+    path: str
+    file_bytes: int
+    checksum: str
+
+
 def read_manifest(content: bytes) -> Manifest:
     """Read a backup manifest and check its own checksum.
 
@@ -30,26 +40,56 @@ def read_manifest(content: bytes) -> Manifest:
     IntegrityError
         It is damaged, cut off, or not a manifest.
     """
-    last = content.rstrip(b"\n").rfind(b"\n") + 1
-    try:
-        data = json.loads(content)
-        promised = data["Manifest-Checksum"]
-        files = {
-            item["Path"]
-            if "Path" in item
-            else bytes.fromhex(item["Encoded-Path"]).decode("utf-8", "surrogateescape"): int(
-                item["Size"]
-            )
-            for item in data["Files"]
-        }
-    except (ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(
-            f"the backup manifest cannot be read: {type(error).__name__}: {error}",
-            ErrorKind.TRUNCATED,
-        ) from None
-    if hashlib.sha256(content[:last]).hexdigest() != promised:
-        raise IntegrityError("the backup manifest differs from its own checksum")
-    return Manifest(files)
+    return Manifest({path: int(item["Size"]) for path, item in _read(content)[1].items()})
+
+
+def file_checksums(content: bytes) -> dict[str, str]:
+    """The CRC32C of each file that has one, in hexadecimal digits, by its path; errors as `read_manifest`."""
+    return {
+        path: item["Checksum"]
+        for path, item in _read(content)[1].items()
+        if item.get("Checksum-Algorithm") == "CRC32C"
+    }
+
+
+def with_files(content: bytes, changed: Mapping[str, "ManifestFile"]) -> bytes:
+    """The manifest of an increment with whole files in the place of its ``INCREMENTAL.`` ones.
+
+    Parameters
+    ----------
+    changed
+        By the path that the manifest has so far. Times are kept.
+
+    Raises
+    ------
+    IntegrityError
+        As `read_manifest`.
+    """
+    data, files = _read(content)
+    lines = []
+    for path, item in files.items():
+        if (file := changed.get(path)) is not None:
+            item = {
+                **_named(file.path),
+                "Size": file.file_bytes,
+                "Last-Modified": item["Last-Modified"],
+                "Checksum-Algorithm": "CRC32C",
+                "Checksum": file.checksum,
+            }
+        lines.append(json.dumps(item, ensure_ascii=False))
+    ranges = [json.dumps(item) for item in data["WAL-Ranges"]]
+    head = {k: v for k, v in data.items() if k not in ("Files", "WAL-Ranges", "Manifest-Checksum")}
+    text = (
+        "{ "
+        + "".join(f"{json.dumps(key)}: {json.dumps(value)},\n" for key, value in head.items())
+        + f'"Files": [\n{_lines(lines)}],\n"WAL-Ranges": [\n{_lines(ranges)}],\n'
+    ).encode()
+    return text + f'"Manifest-Checksum": "{hashlib.sha256(text).hexdigest()}"}}\n'.encode()
+
+
+def checksum_text(crc32c: int) -> str:
+    """A CRC32C as a manifest has it: its bytes, the lowest first."""
+    return crc32c.to_bytes(4, "little").hex()
 
 
 def check_received(manifest: Manifest, received: Mapping[str, int]) -> None:
@@ -79,3 +119,39 @@ def check_received(manifest: Manifest, received: Mapping[str, int]) -> None:
             ErrorKind.INCOMPLETE,
             "Take the backup again; if it happens again, report it with the server's log.",
         )
+
+
+def _read(content: bytes) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """All that a manifest says, and its files by their paths."""
+    last = content.rstrip(b"\n").rfind(b"\n") + 1
+    try:
+        data = json.loads(content)
+        promised = data["Manifest-Checksum"]
+        files = {
+            item["Path"]
+            if "Path" in item
+            else bytes.fromhex(item["Encoded-Path"]).decode("utf-8", "surrogateescape"): item
+            for item in data["Files"]
+        }
+        for item in files.values():
+            int(item["Size"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(
+            f"the backup manifest cannot be read: {type(error).__name__}: {error}",
+            ErrorKind.TRUNCATED,
+        ) from None
+    if hashlib.sha256(content[:last]).hexdigest() != promised:
+        raise IntegrityError("the backup manifest differs from its own checksum")
+    return data, files
+
+
+def _named(path: str) -> dict[str, str]:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return {"Encoded-Path": path.encode("utf-8", "surrogateescape").hex()}
+    return {"Path": path}
+
+
+def _lines(items: list[str]) -> str:
+    return ",\n".join(items) + "\n" if items else ""

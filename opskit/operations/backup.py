@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import chain
 
 from opskit.config import Checkpoint, ClusterSettings
 from opskit.errors import ConflictError, ErrorKind, ServerError
 from opskit.model.backup import BackupKind, BaseBackup, Tablespace, Trigger, check_note
+from opskit.model.increment import BackupMode
 from opskit.model.manifest import check_received, read_manifest
 from opskit.model.operation import Progress
+from opskit.operations.increment import Asked, Basis, find_basis
 from opskit.operations.monitor import Monitor
 from opskit.postgres.connection import Connection, connect
 from opskit.postgres.events import (
@@ -49,8 +52,9 @@ def create_backup(
     monitor: Monitor,
     named: Callable[[str], None] = lambda name: None,
     scheduled_for: datetime | None = None,
+    mode: BackupMode = BackupMode.AUTO,
 ) -> BaseBackup:
-    """Take a full base backup; when this returns, it is durable and listed.
+    """Take a base backup; when this returns, it is durable and listed.
 
     One backup of a cluster runs at a time, across hosts: an advisory lock and a temporary slot of a fixed name see to
     it, and both go with the connections. Backup times are the server's clock, since its commits are stamped by it.
@@ -61,6 +65,9 @@ def create_backup(
         Called once with the backup's name, before any byte of it is stored.
     scheduled_for
         The time of the schedule that it is for.
+    mode
+        Whether it is full or an increment; by itself it is an increment where the server can send one, unless the
+        cluster's rules or the server's refusal make it a full one. The record tells the reason.
 
     Raises
     ------
@@ -68,7 +75,7 @@ def create_backup(
         The note or the conninfo cannot be used.
     ConflictError
         Another backup of the cluster is running, or its name here belongs to another cluster, or there is one for that
-        time of the schedule already.
+        time of the schedule already, or an increment is insisted on without a backup to build on.
     ServerError, StoreError
         The server or the storage refused or failed.
     IntegrityError
@@ -94,14 +101,26 @@ def create_backup(
             _refuse_second(repository, cluster.name, scheduled_for)
         stack.enter_context(_slot(connection, facts, monitor))
         stream = stack.enter_context(ReplicationConnection(connection.parameters, monitor.check))
-        writer = repository.new_backup(cluster.name, server_time(connection))
+        now = server_time(connection)
+        asked = Asked(
+            cluster=cluster,
+            repository=repository,
+            connection=connection,
+            stream=stream,
+            facts=facts,
+            now=now,
+        )
+        basis = find_basis(asked, mode)
+        writer = repository.new_backup(cluster.name, now)
         try:
-            taking = _Taking(cluster, connection, facts, writer, monitor)
             named(writer.name)
             monitor.report(Progress(phase="waiting for the checkpoint"))
             label = f"opskit {cluster.name} {writer.name}"
             fast = cluster.checkpoint is Checkpoint.FAST
-            taking.receive(stream.base_backup(label, fast_checkpoint=fast))
+            started_at = server_time(connection)
+            basis, events = _begun(stream, label, fast, basis, mode)
+            taking = _Taking(cluster, connection, facts, writer, monitor, basis, started_at)
+            taking.receive(events)
             backup = replace(taking.finish(trigger, note), scheduled_for=scheduled_for)
             monitor.check()
             writer.commit(backup)
@@ -110,6 +129,22 @@ def create_backup(
             writer.discard()
             raise
     return backup
+
+
+def _begun(
+    stream: ReplicationConnection, label: str, fast: bool, basis: Basis, mode: BackupMode
+) -> tuple[Basis, Iterator[BackupEvent]]:
+    """Let the server begin, with a full backup if it refuses an increment that nobody insists on."""
+    if basis.parent is not None:
+        try:
+            stream.upload_manifest(basis.manifest)
+            events = stream.base_backup(label, fast_checkpoint=fast, incremental=True)
+            return basis, chain([next(events)], events)
+        except ServerError as error:
+            if error.kind is not ErrorKind.NOT_INCREMENTAL or mode is BackupMode.INCREMENTAL:
+                raise
+            basis = Basis(parent=None, reason=error.message)
+    return basis, stream.base_backup(label, fast_checkpoint=fast)
 
 
 def _refuse_second(repository: Repository, cluster: str, scheduled_for: datetime) -> None:
@@ -163,13 +198,16 @@ class _Taking:
         facts: ClusterFacts,
         writer: BackupWriter,
         monitor: Monitor,
+        basis: Basis,
+        started_at: datetime,
     ) -> None:
+        self._basis = basis
         self._cluster = cluster
         self._connection = connection
         self._facts = facts
         self._writer = writer
         self._monitor = monitor
-        self._started_at = self._stopped_at = server_time(connection)
+        self._started_at = self._stopped_at = started_at
         self._start: BackupStarted | None = None
         self._end: BackupEnded | None = None
         self._snapshot: SnapshotWriter | None = None
@@ -180,7 +218,8 @@ class _Taking:
         manifest = tempfile.SpooledTemporaryFile(_MANIFEST_IN_MEMORY_BYTES)  # noqa: SIM115
         with manifest:
             in_manifest = False
-            done, expected, reported = 0, None, 0
+            done, reported = 0, 0
+            expected: int | None = None
             for event in events:
                 if isinstance(event, memoryview):
                     if in_manifest:
@@ -195,7 +234,9 @@ class _Taking:
                             Progress(phase="copying", bytes_done=done, bytes_expected=expected)
                         )
                 elif isinstance(event, BackupStarted):
-                    expected = sum(size for _, _, size in event.archives)
+                    # Of an increment the server estimates what a full backup would be.
+                    if self._basis.parent is None:
+                        expected = sum(size for _, _, size in event.archives)
                     self._begin(event)
                 elif isinstance(event, ArchiveStarted):
                     oid = event.name.removesuffix(".tar")
@@ -220,14 +261,15 @@ class _Taking:
         index_sha256 = self._writer.put_index(volumes)
         content = self._archives.content_bytes
         names = self._facts.tablespace_names
+        parent = self._basis.parent
         return BaseBackup(
             name=self._writer.name,
             cluster=self._cluster.name,
             system_identifier=self._facts.system_identifier,
             postgresql_version=self._facts.postgresql_version,
-            kind=BackupKind.FULL,
+            kind=BackupKind.FULL if parent is None else BackupKind.INCREMENTAL,
             trigger=trigger,
-            parent=None,
+            parent=None if parent is None else parent.name,
             started_at=self._started_at,
             stopped_at=self._stopped_at,
             start_lsn=self._start.start_lsn,
@@ -253,6 +295,8 @@ class _Taking:
             manifest_sha256=manifest_sha256,
             note=note,
             opskit_version=__version__,
+            reason=self._basis.reason,
+            parent_start_lsn=None if parent is None else parent.start_lsn,
         )
 
     @property
@@ -283,4 +327,5 @@ class _Taking:
             own_files=startup_files(origin),
             tablespaces=tuple(oid for oid, _, _ in start.archives if oid is not None),
             made_at=self._started_at,
+            block_bytes=facts.block_bytes if self._basis.parent is not None else None,
         )

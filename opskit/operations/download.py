@@ -14,7 +14,7 @@ from typing import IO, BinaryIO, cast
 import zstandard
 
 from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, StoreError
-from opskit.model.backup import BaseBackup
+from opskit.model.backup import BackupKind, BaseBackup
 from opskit.model.operation import Progress
 from opskit.operations.download_wal import choose_wal, wal_parts
 from opskit.operations.monitor import Monitor
@@ -75,6 +75,11 @@ def download(
     -------
     The name appears when the archive is whole; after a failure nothing is left.
     """
+    if backup.kind is not BackupKind.FULL:
+        raise InputError(
+            f"backup {backup.name!r} is incremental, and only full backups can be downloaded so far",
+            hint=f"Restore it with 'opskit restore {backup.cluster} DIRECTORY --backup {backup.name}'.",
+        )
     target = path / archive_name(backup, archive_format) if path.is_dir() else path
     if target.exists() or target.is_symlink():
         raise ConflictError(

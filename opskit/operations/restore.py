@@ -13,6 +13,7 @@ from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, 
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Progress
 from opskit.model.shown import Shown
+from opskit.operations.combined import describe
 from opskit.operations.monitor import Monitor
 from opskit.operations.recover import fetch_wal, write_settings, write_target
 from opskit.operations.recovery import RecoveryPlan
@@ -165,8 +166,8 @@ def execute_restore(
     -------
     Writes only into the plan's folders. After a failure they are as they were.
     """
-    volumes = repository.volumes(plan.backup)
-    expected = sum(volume.tar_bytes for volume in volumes)
+    content = repository.content(plan.backup)
+    expected = content.tar_bytes
     done = 0
 
     def advance(count: int) -> None:
@@ -181,12 +182,16 @@ def execute_restore(
             _check_empty(folder)
             _prepare(folder, owner)
         extract(
-            volumes,
-            lambda volume: iter(repository.volume_pieces(plan.backup, volume)),
+            content.sources,
             placement,
             advance=advance,
             check=monitor.check,
         )
+        if content.is_merged:
+            monitor.report(
+                Progress(phase="computing checksums", bytes_done=done, bytes_expected=expected)
+            )
+            describe(repository, content, placement, monitor.check)
         if plan.recovery is not None:
             _equip(plan, plan.recovery, repository, monitor, owner, restore_command)
         monitor.report(Progress(phase="syncing", bytes_done=done, bytes_expected=expected))

@@ -66,6 +66,7 @@ class ClusterFacts(Shown):
     in_recovery: bool
     data_checksums: bool
     wal_segment_bytes: int
+    block_bytes: int = 8192
     superuser: str
     databases: tuple[Database, ...]
     tablespace_names: Mapping[int, str]
@@ -167,6 +168,7 @@ def probe(connection: Connection) -> ClusterFacts:
         in_recovery=connection.value("SELECT pg_is_in_recovery()"),
         data_checksums=settings["data_checksums"] == "on",
         wal_segment_bytes=int(settings["wal_segment_size"]),
+        block_bytes=int(settings["block_size"]),
         superuser=_superuser(connection),
         databases=tuple(Database(name=name, database_bytes=size) for name, size in databases),
         tablespace_names=dict(

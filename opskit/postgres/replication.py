@@ -39,6 +39,7 @@ _WAL, _KEEPALIVE = b"wk"
 _WAL_HEADER = struct.Struct(">QQq")
 _KEEPALIVE_BODY = struct.Struct(">QqB")
 _STATUS = struct.Struct(">cQQQqB")
+_UPLOAD_BYTES = 64 << 10
 _EPOCH_2000 = 946_684_800
 
 
@@ -91,8 +92,39 @@ class ReplicationConnection:
         """
         self._rows(b"CREATE_REPLICATION_SLOT %s TEMPORARY PHYSICAL RESERVE_WAL" % name.encode())
 
-    def base_backup(self, label: str, *, fast_checkpoint: bool) -> Iterator[BackupEvent]:
-        """Take a full base backup, WAL and manifest included.
+    def upload_manifest(self, manifest: bytes) -> None:
+        """Tell the server what the next base backup is to be an increment to; 17 and later.
+
+        Raises
+        ------
+        ServerError
+            `NOT_INCREMENTAL` when it is not the manifest of a backup of this server; another command may follow.
+        """
+        self._send(b"UPLOAD_MANIFEST")
+        self._result(pq.ExecStatus.COPY_IN)
+        content = memoryview(manifest)
+        try:
+            for begin in range(0, len(content), _UPLOAD_BYTES):
+                self._pgconn.put_copy_data(content[begin : begin + _UPLOAD_BYTES])
+                self._flush()
+            self._pgconn.put_copy_end()
+        except psycopg.OperationalError as error:
+            raise self._gone(str(error)) from None
+        self._flush()
+        self._agreed(pq.ExecStatus.COMMAND_OK)
+        while self._next_result() is not None:
+            pass
+
+    def base_backup(
+        self, label: str, *, fast_checkpoint: bool, incremental: bool = False
+    ) -> Iterator[BackupEvent]:
+        """Take a base backup, WAL and manifest included.
+
+        Parameters
+        ----------
+        incremental
+            Only what changed since the backup whose manifest was uploaded before; the server waits until its WAL is
+            summarized.
 
         Yields
         ------
@@ -103,14 +135,20 @@ class ReplicationConnection:
         Raises
         ------
         ServerError
-            The server refused, met a damaged page, or went away.
+            The server refused, met a damaged page, or went away; `NOT_INCREMENTAL` before the first event when it can
+            send no increment, and another command may then follow.
         """
         self._send(
             b"BASE_BACKUP (LABEL %s, PROGRESS true, CHECKPOINT '%s', WAL true, WAIT false,"
-            b" MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C')"
-            % (_quoted(label), b"fast" if fast_checkpoint else b"spread")
+            b" MANIFEST 'yes', MANIFEST_CHECKSUMS 'CRC32C'%s)"
+            % (
+                _quoted(label),
+                b"fast" if fast_checkpoint else b"spread",
+                b", INCREMENTAL true" if incremental else b"",
+            )
         )
-        start = _table(self._result(pq.ExecStatus.TUPLES_OK))
+        wanted = pq.ExecStatus.TUPLES_OK
+        start = _table(self._agreed(wanted) if incremental else self._result(wanted))
         spaces = _table(self._result(pq.ExecStatus.TUPLES_OK))
         yield BackupStarted(
             Lsn.parse(start[0][0]),
@@ -268,6 +306,9 @@ class ReplicationConnection:
         try:
             while self._pgconn.flush():
                 self._check()
+                socket = [self._pgconn.socket]
+                if select.select(socket, socket, [], _WAIT_SECONDS)[0]:
+                    self._pgconn.consume_input()
         except psycopg.OperationalError as error:
             raise self._gone(str(error)) from None
 
@@ -288,6 +329,17 @@ class ReplicationConnection:
         if result is None:
             raise self._gone("the answer ended early")
         raise self._refused(result)
+
+    def _agreed(self, expected: pq.ExecStatus) -> "pq.abc.PGresult":
+        """As `_result`, of a command that only increments need."""
+        try:
+            return self._result(expected)
+        except ServerError as error:
+            if error.kind is not ErrorKind.SERVER_REFUSED:
+                raise
+            while self._next_result() is not None:
+                pass
+            raise ServerError(error.message, ErrorKind.NOT_INCREMENTAL, error.hint) from None
 
     def _refused(self, result: "pq.abc.PGresult") -> ServerError:
         def field(which: pq.DiagnosticField) -> str:

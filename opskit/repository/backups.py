@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ from datetime import UTC, datetime, timedelta
 
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError, OpskitError
 from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_record
+from opskit.model.increment import broken
 from opskit.repository.archive import Archive, stored
+from opskit.repository.content import Content, broken_chain, read_content
 from opskit.repository.holds import Holds
 from opskit.repository.index import decompress, read_index
 from opskit.repository.parts import Part
@@ -197,6 +199,57 @@ class Repository:
         """PostgreSQL's manifest of a backup, as the server sent it; errors as `volumes`."""
         return decompress(self._promised(backup, "backup_manifest.zst", backup.manifest_sha256))
 
+    def chain(self, backup: BaseBackup) -> list[BaseBackup]:
+        """The backup and those that it is based on, newest first; it alone if it is a full one.
+
+        Raises
+        ------
+        IntegrityError
+            One of them is missing, damaged, or not the one that the next is based on.
+        """
+        chain = [backup]
+        while (parent := chain[-1].parent) is not None:
+            if any(parent == known.name for known in chain):
+                raise broken_chain(backup, f"backup {parent!r} is based on itself")
+            try:
+                chain.append(self._record(backup.cluster, parent))
+            except NotFoundError:
+                break
+            except IntegrityError as error:
+                raise broken_chain(backup, error.message) from None
+        if (wrong := broken(chain)) is not None:
+            raise broken_chain(backup, wrong)
+        return chain
+
+    def check_stored(self, backup: BaseBackup) -> None:
+        """Look whether everything is there that the backup's record counts; nothing is read.
+
+        Raises
+        ------
+        IntegrityError
+            Something is missing, or has another size.
+        """
+        sizes = {
+            stat.name.rpartition("/")[2]: stat.object_bytes
+            for stat in self._store.list(stored_folder(backup.cluster, backup.name)).objects
+        }
+        others = {"index.json.zst", "backup_manifest.zst"}
+        stored = [size for name, size in sizes.items() if name.endswith(".tar.zst")]
+        if not others <= sizes.keys() or (len(stored), sum(stored)) != (
+            backup.volumes,
+            backup.stored_bytes,
+        ):
+            raise IntegrityError(
+                f"backup {backup.name!r} is damaged: it has {sum(stored):,} bytes in {len(stored)} volumes,"
+                f" expected {backup.stored_bytes:,} in {backup.volumes}",
+                ErrorKind.INCOMPLETE,
+                "Look at the storage under the repository.",
+            )
+
+    def content(self, backup: BaseBackup) -> Content:
+        """All that a backup restores to, whatever it is based on; errors as `chain` and `volumes`."""
+        return read_content(self, backup)
+
     def archive(self, backup: BaseBackup, wal: Sequence[Part] = ()) -> Archive:
         """The archive of a backup, with members of the WAL archive behind it; errors as `volumes`."""
         return Archive(
@@ -216,10 +269,15 @@ class Repository:
             ) from None
         return owner_of(header) if header is not None else Owner(0, 0)
 
-    def volume_pieces(self, backup: BaseBackup, volume: Volume) -> Iterable[memoryview]:
-        """The stored bytes of a volume; errors as `volumes`. They are not compared with a checksum."""
+    def volume_pieces(
+        self, backup: BaseBackup, volume: Volume, begin: int = 0, end: int | None = None
+    ) -> Iterator[memoryview]:
+        """The stored bytes of a volume, or from `begin` up to `end` of them; errors as `volumes`.
+
+        They are not compared with a checksum.
+        """
         name = f"{stored_folder(backup.cluster, backup.name)}/{volume.name}"
-        return stored(self._store, name, 0, volume.stored_bytes)
+        return stored(self._store, name, begin, volume.stored_bytes if end is None else end)
 
     def objects(self, cluster: str) -> Iterator[ObjectStat]:
         """Everything that is stored below `cluster`, in no particular order."""

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import zstandard
 
 from opskit.errors import ErrorKind, IntegrityError, ServerError, StoreError
+from opskit.repository.merge import Selection, Take
 from opskit.repository.tar import BLOCK_BYTES, Header, read_header
 from opskit.repository.volumes import Member, Volume
 
@@ -39,21 +41,25 @@ class Placement:
     owner: tuple[int, int] | None
 
 
+class Source(NamedTuple):
+    """A volume to extract from: what is wanted of it, and its stored bytes, in pieces."""
+
+    selection: Selection
+    read: Callable[[], Iterator[memoryview]]
+
+
 def extract(
-    volumes: Sequence[Volume],
-    read: Callable[[Volume], Iterator[memoryview]],
+    sources: Sequence[Source],
     placement: Placement,
     *,
     advance: Callable[[int], None],
     check: Callable[[], None],
     threads: int | None = None,
 ) -> None:
-    """Write the members of `volumes` to their places, and hold every volume against its SHA-256.
+    """Write what is wanted of the volumes to its places, and hold every volume against its SHA-256.
 
     Parameters
     ----------
-    read
-        The stored bytes of a volume, in pieces.
     advance
         Told how many bytes of tar were written since the last call; called by the calling thread, as `check` is.
     threads
@@ -71,12 +77,12 @@ def extract(
     Files are written but not synced. Existing files are never followed through links, and never kept.
     """
     run = _Run(placement, threads or min(os.cpu_count() or 1, 8))
-    make_folders(volumes, placement)
+    make_folders([source.selection for source in sources], placement)
     with (
         ThreadPoolExecutor(run.threads, thread_name_prefix="extract") as working,
         ThreadPoolExecutor(_READING_AT_ONCE, thread_name_prefix="read") as reading,
     ):
-        readers = [reading.submit(run.read_volume, volume, read, working) for volume in volumes]
+        readers = [reading.submit(run.read_volume, source, working) for source in sources]
         try:
             _watch(readers, run, advance, check)
         except BaseException:
@@ -86,9 +92,9 @@ def extract(
             raise
 
 
-def make_folders(volumes: Sequence[Volume], placement: Placement) -> None:
+def make_folders(selections: Sequence[Selection], placement: Placement) -> None:
     """Make the folders that members lie in, so that frames may be written in any order."""
-    folders = {m.name.rpartition("/")[0] for volume in volumes for m in volume.members}
+    folders = {name.rpartition("/")[0] for selection in selections for name in selection.names()}
     for folder in sorted(folders):
         path = placement.path(folder)
         if path is not None:
@@ -125,25 +131,22 @@ class _Run:
         self._in_flight = threading.Semaphore(3 * threads)
         self._local = threading.local()
 
-    def read_volume(
-        self,
-        volume: Volume,
-        read: Callable[[Volume], Iterator[memoryview]],
-        working: ThreadPoolExecutor,
-    ) -> None:
+    def read_volume(self, source: Source, working: ThreadPoolExecutor) -> None:
         """Read, hash and hand out one volume, and wait for its frames."""
+        selection = source.selection
+        volume = selection.volume
         sha256 = hashlib.sha256()
         offsets = [member.offset for member in volume.members]
         position, frames = 0, list[Future[None]]()
         try:
-            for compressed in _frames(volume, read(volume), sha256):
+            for compressed in _frames(volume, source.read(), sha256):
                 self._in_flight.acquire()
                 if self.stopped.is_set():
                     self._in_flight.release()
                     break
                 size = _content_size(compressed, volume)
                 frame = working.submit(
-                    self._extract_frame, volume, offsets, position, size, compressed
+                    self._extract_frame, selection, offsets, position, size, compressed
                 )
                 frame.add_done_callback(lambda _: self._in_flight.release())
                 frames.append(frame)
@@ -162,19 +165,26 @@ class _Run:
             )
 
     def _extract_frame(
-        self, volume: Volume, offsets: list[int], start: int, size: int, compressed: bytes
+        self, selection: Selection, offsets: list[int], start: int, size: int, compressed: bytes
     ) -> None:
-        """Decompress the frame that holds the tar's bytes from `start`, and write what it has of each member."""
+        """Decompress the frame that holds the tar's bytes from `start`, and write what is wanted of each member."""
         if self.stopped.is_set():
             return
+        volume = selection.volume
         try:
-            tar = self._decompressed(volume, compressed, size)
             stop = start + size
+            wanted = []
             for number in range(max(bisect_right(offsets, start) - 1, 0), len(offsets)):
                 member = volume.members[number]
                 if member.offset >= stop:
                     break
-                self._write_member(volume, member, tar, start, stop)
+                take = selection.takes.get(number)
+                if take is not None or (selection.others and number not in selection.takes):
+                    wanted.append((member, take))
+            if wanted:
+                tar = self._decompressed(volume, compressed, size)
+                for member, take in wanted:
+                    self._write_member(volume, member, take, tar, start, stop)
         except BaseException:
             self.stopped.set()
             raise
@@ -182,7 +192,13 @@ class _Run:
             self.written_bytes += size
 
     def _write_member(
-        self, volume: Volume, member: Member, tar: memoryview, start: int, stop: int
+        self,
+        volume: Volume,
+        member: Member,
+        take: Take | None,
+        tar: memoryview,
+        start: int,
+        stop: int,
     ) -> None:
         content = member.offset + BLOCK_BYTES
         begin, end = max(content, start), min(content + member.size, stop)
@@ -193,14 +209,18 @@ class _Run:
             )
         elif begin >= end:
             return
-        path = self.placement.path(member.name)
+        path = self.placement.path(member.name if take is None else take.name)
         if path is None:
             return
         try:
             if header is not None and (header.is_folder or header.is_link):
                 self._make_other(member, header, path)
-            else:
+            elif take is None:
                 self._write_part(path, header, tar[begin - start : end - start], begin - content)
+            else:
+                self._write_runs(
+                    path, header, take, tar, content - start, begin - content, end - content
+                )
         except OSError as error:
             raise StoreError(
                 f"{path!r} cannot be written: {error.strerror}",
@@ -219,18 +239,45 @@ class _Run:
             os.chown(path, *self.placement.owner, follow_symlinks=False)
 
     def _write_part(self, path: str, header: Header | None, part: memoryview, at: int) -> None:
-        mode = header.mode if header is not None else 0o600
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = _opened(path)
         try:
-            while part:
-                written = os.pwrite(descriptor, part[:WRITE_BYTES], at)
-                part, at = part[written:], at + written
-            if mode != 0o600:
-                os.fchmod(descriptor, mode)
-            if self.placement.owner and header is not None:
-                os.fchown(descriptor, *self.placement.owner)
+            _write(descriptor, part, at)
+            if header is not None:
+                self._own(descriptor, header)
         finally:
             os.close(descriptor)
+
+    def _write_runs(
+        self,
+        path: str,
+        header: Header | None,
+        take: Take,
+        tar: memoryview,
+        content: int,
+        begin: int,
+        end: int,
+    ) -> None:
+        """Write what `take` wants from `begin` to `end` of a member's content, which begins in `tar` at `content`."""
+        descriptor = _opened(path)
+        try:
+            if take.runs is None:
+                _write(descriptor, tar[content + begin : content + end], begin)
+            else:
+                for offset, length, at in take.runs.between(begin, end):
+                    _write(descriptor, tar[content + offset : content + offset + length], at)
+            if header is not None and take.file_bytes is not None:
+                # No run ends behind it; what no backup has is zeros.
+                os.ftruncate(descriptor, take.file_bytes)
+                self._own(descriptor, header)
+        finally:
+            os.close(descriptor)
+
+    def _own(self, descriptor: int, header: Header) -> None:
+        """Give a file the mode and owner that it is to have."""
+        if header.mode != 0o600:
+            os.fchmod(descriptor, header.mode)
+        if self.placement.owner:
+            os.fchown(descriptor, *self.placement.owner)
 
     def _decompressed(self, volume: Volume, compressed: bytes, size: int) -> memoryview:
         """The frame's content, in a buffer that this thread uses again for its next frame."""
@@ -290,6 +337,16 @@ def _expected_header(volume: Volume, member: Member, block: bytes) -> Header:
     if header is None or (header.name.rstrip("/"), header.size) != (member.name, member.size):
         raise _damaged(volume, f"its index promises {member.name!r} at byte {member.offset}")
     return header
+
+
+def _opened(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+
+
+def _write(descriptor: int, part: memoryview, at: int) -> None:
+    while part:
+        written = os.pwrite(descriptor, part[:WRITE_BYTES], at)
+        part, at = part[written:], at + written
 
 
 def _make_folder(path: Path, owner: tuple[int, int] | None) -> None:

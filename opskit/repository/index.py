@@ -1,26 +1,34 @@
 """``index.json.zst``: which volumes a backup has, and which members each of them holds."""
 
 import json
+from array import array
 from collections.abc import Sequence
+from typing import Any
 
 import zstandard
 
 from opskit.errors import ErrorKind, IntegrityError
+from opskit.repository.blocks import Blocks
 from opskit.repository.volumes import Member, Volume
 
-_FORMAT = 1
+# 2 where members tell their blocks: an increment's.
+_FORMATS = (1, 2)
 _KEYS = ("name", "stored_bytes", "tar_bytes", "sha256")
 
 
 def write_index(volumes: Sequence[Volume]) -> bytes:
     """The compressed index of `volumes`."""
+    increments = any(m.blocks is not None for volume in volumes for m in volume.members)
     data = {
-        "format": _FORMAT,
+        "format": 2 if increments else 1,
         "volumes": [
             {
                 **{key: getattr(volume, key) for key in _KEYS},
                 "frames": volume.frames,
-                "members": [(m.name, m.offset, m.size) for m in volume.members],
+                "members": [
+                    m[:3] if m.blocks is None else (*m[:3], list(m.blocks.numbers), *m.blocks[1:])
+                    for m in volume.members
+                ],
             }
             for volume in volumes
         ],
@@ -39,9 +47,9 @@ def read_index(content: bytes) -> list[Volume]:
     """
     try:
         data = json.loads(decompress(content))
-        if data["format"] != _FORMAT:
+        if data["format"] not in _FORMATS:
             raise IntegrityError(
-                f"the backup's index is of format {data['format']!r}, this opskit reads {_FORMAT}",
+                f"the backup's index is of format {data['format']!r}, this opskit reads 1 and 2",
                 ErrorKind.UNKNOWN_FORMAT,
                 "Use the opskit that wrote it, or a newer one.",
             )
@@ -49,17 +57,25 @@ def read_index(content: bytes) -> list[Volume]:
             Volume(
                 **{key: item[key] for key in _KEYS},
                 frames=tuple(item["frames"]),
-                members=tuple(Member(m[0], m[1], m[2]) for m in item["members"]),
+                members=tuple(
+                    Member(m[0], m[1], m[2], _blocks(m[3:]) if len(m) > 3 else None)
+                    for m in item["members"]
+                ),
             )
             for item in data["volumes"]
         ]
     except IntegrityError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise IntegrityError(
             f"the backup's index cannot be read: {type(error).__name__}: {error}",
             ErrorKind.TRUNCATED,
         ) from None
+
+
+def _blocks(stored: list[Any]) -> Blocks:
+    numbers, truncation, block_bytes = stored
+    return Blocks(array("I", numbers), int(truncation), int(block_bytes))
 
 
 def compress(content: bytes) -> bytes:

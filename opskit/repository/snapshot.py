@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from opskit.errors import ErrorKind, ServerError
+from opskit.repository.blocks import HeaderReader, may_be_increment
 from opskit.repository.tar import (
     BLOCK_BYTES,
     Header,
@@ -52,6 +53,15 @@ class SnapshotWriter:
         The oids of the tablespaces.
     made_at
         The time of the members of our own.
+    block_bytes
+        The server's block size if the backup is an increment.
+
+    Attributes
+    ----------
+    files
+        The sizes of the server's files as they are stored, by their paths in the manifest.
+    content_bytes
+        What each tablespace takes when it is restored.
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class SnapshotWriter:
         own_files: Mapping[str, bytes],
         tablespaces: tuple[int, ...],
         made_at: datetime,
+        block_bytes: int | None = None,
     ) -> None:
         self.files: dict[str, int] = {}
         self.content_bytes: dict[int | None, int] = {}
@@ -78,6 +89,8 @@ class SnapshotWriter:
         self._left = 0
         self._keep = True
         self._ended = True
+        self._block_bytes = block_bytes
+        self._increment: HeaderReader | None = None
 
     def start_archive(self, tablespace: int | None) -> None:
         """An archive begins: a tablespace's by its oid, or the data directory's."""
@@ -102,6 +115,8 @@ class SnapshotWriter:
                 part = data[: self._left]
                 if self._keep:
                     self._volumes.write(part)
+                if self._increment is not None:
+                    self._read_header(self._increment, part)
                 self._left -= len(part)
             elif self._ended:
                 return  # padding behind the end of the archive
@@ -125,7 +140,7 @@ class SnapshotWriter:
         self._add_file(f"{self._root}/data", "backup_manifest", manifest)
 
     def _finish_archive(self) -> None:
-        if self._left or self._header:
+        if self._left or self._header or self._increment:
             raise ServerError(
                 f"the server's archive for {self._prefix!r} ended in the middle of a member",
                 ErrorKind.SERVER_GONE,
@@ -136,6 +151,12 @@ class SnapshotWriter:
         if header is None:
             self._ended = True
             return
+        if self._increment is not None:
+            raise ServerError(
+                f"the server sent {next(reversed(self.files))!r}, which ends in its header",
+                ErrorKind.SERVER_REFUSED,
+                "Take a full backup with --full.",
+            )
         if self._owner is None:
             self._owner = owner_of(header)
             self._add_own_members()
@@ -160,11 +181,31 @@ class SnapshotWriter:
                 else f"{_LINKS}{self._tablespace}/{header.name}"
             )
             self.files[path] = header.size
-            self.content_bytes[self._tablespace] += header.size
+            if self._block_bytes is not None and may_be_increment(path):
+                self._increment = HeaderReader(self._block_bytes)
+            else:
+                self.content_bytes[self._tablespace] += header.size
         kept_name = None if name == header.name.rstrip("/") else name
         self._volumes.begin_member(
             f"{prefix}/{name}", below(header, prefix, kept_name), header.size
         )
+
+    def _read_header(self, reader: HeaderReader, part: memoryview) -> None:
+        try:
+            blocks = reader.feed(part)
+            if blocks is not None and blocks.stored_bytes != next(reversed(self.files.values())):
+                raise ValueError(f"it is to have {blocks.stored_bytes} bytes")
+        except ValueError as error:
+            name = next(reversed(self.files))
+            raise ServerError(
+                f"the server sent {name!r}, which cannot be read: {error}",
+                ErrorKind.SERVER_REFUSED,
+                "Take a full backup with --full, and report this with the server's version.",
+            ) from None
+        if blocks is not None:
+            self._increment = None
+            self.content_bytes[self._tablespace] += blocks.file_bytes
+            self._volumes.note_blocks(blocks)
 
     def _add_own_members(self) -> None:
         """The folders and files that are not the server's, first in the archive, so that a reader meets the README."""

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import zstandard
 
 from opskit.errors import ConflictError
+from opskit.repository.blocks import Blocks
 
 FRAME_BYTES = 4 << 20
 VOLUME_BYTES = 128 << 20
@@ -26,11 +27,15 @@ Put = Callable[[str, Iterable[bytes]], int]
 
 
 class Member(NamedTuple):
-    """A tar member: its final name, where its header begins in the volume's tar, and its content's size in bytes."""
+    """A tar member: its final name, where its header begins in the volume's tar, and its content's size in bytes.
+
+    `blocks` tells what an ``INCREMENTAL.`` file of an incremental backup holds.
+    """
 
     name: str
     offset: int
     size: int
+    blocks: Blocks | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +101,11 @@ class VolumeWriter:
             volume = self._begin_volume()
         volume.members.append(Member(name, volume.tar_bytes, size))
         self.write(header)
+
+    def note_blocks(self, blocks: Blocks) -> None:
+        """Tell which blocks the last member holds."""
+        members = self._volumes[-1].members
+        members[-1] = members[-1]._replace(blocks=blocks)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes of tar; blocks while every frame buffer is in use."""

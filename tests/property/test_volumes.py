@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 
 from opskit.errors import ErrorKind, IntegrityError, StoreError
 from opskit.repository import Archive, Volume
-from opskit.repository.extract import Placement, extract
+from opskit.repository.extract import Placement, Source, extract
 from opskit.repository.index import read_index, write_index
+from opskit.repository.merge import whole
 from opskit.repository.snapshot import SnapshotWriter
 from opskit.repository.tar import BLOCK_BYTES, END_OF_ARCHIVE, Owner, file_header, padded
 from opskit.repository.volumes import VolumeWriter
@@ -127,6 +129,14 @@ def test_volumes_hold_the_tar(member_sizes: list[int], shape: Shape) -> None:
             position += size
 
 
+def sources(store: MemoryStore, volumes: list[Volume]) -> list[Source]:
+    """All that volumes hold."""
+    return [
+        Source(selection, partial(store.get, f"b/{volume.name}", 0, volume.stored_bytes))
+        for selection, volume in zip(whole(volumes), volumes, strict=True)
+    ]
+
+
 @repeatable
 @given(st.lists(sizes, min_size=1, max_size=12), shapes, st.integers(1, 3))
 def test_extracted_files_are_what_was_written(
@@ -139,8 +149,7 @@ def test_extracted_files_are_what_was_written(
     advanced: list[int] = []
     with tempfile.TemporaryDirectory() as name:
         extract(
-            volumes,
-            lambda volume: store.get(f"b/{volume.name}"),
+            sources(store, volumes),
             Placement(path=lambda m: f"{name}/{m}", link=lambda m, target: target, owner=None),
             advance=advanced.append,
             check=lambda: None,
@@ -174,8 +183,7 @@ def test_no_damage_is_extracted_in_silence(
     store.put(f"b/{victim.name}", [bytes(content)], replace=True)
     with tempfile.TemporaryDirectory() as name, pytest.raises(IntegrityError):
         extract(
-            volumes,
-            lambda volume: store.get(f"b/{volume.name}", 0, volume.stored_bytes),
+            sources(store, volumes),
             Placement(path=lambda m: f"{name}/{m}", link=lambda m, target: target, owner=None),
             advance=lambda count: None,
             check=lambda: None,

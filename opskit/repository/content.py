@@ -1,0 +1,148 @@
+"""What a backup restores to: its own volumes, and for an increment those of the backups that it is based on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from opskit.errors import ErrorKind, IntegrityError
+from opskit.model.backup import BackupKind, BaseBackup
+from opskit.repository.blocks import PREFIX
+from opskit.repository.extract import Source
+from opskit.repository.frames import FrameReader
+from opskit.repository.merge import MergedFile, Selection, merge, whole
+from opskit.repository.snapshot import backup_folder
+from opskit.repository.volumes import Member, Volume
+
+LABEL = "backup_label"
+MANIFEST = "backup_manifest"
+_FROM = (b"INCREMENTAL FROM LSN: ", b"INCREMENTAL FROM TLI: ")
+
+
+class Volumes(Protocol):
+    """Where volumes are read from; the methods are those of `Repository`."""
+
+    def chain(self, backup: BaseBackup) -> list[BaseBackup]:
+        """The backup and those that it is based on."""
+
+    def volumes(self, backup: BaseBackup) -> list[Volume]:
+        """The volumes of a backup."""
+
+    def volume_pieces(
+        self, backup: BaseBackup, volume: Volume, begin: int = 0, end: int | None = None
+    ) -> Iterator[memoryview]:
+        """The stored bytes of a volume."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """The volumes to extract from, and how an increment is put together.
+
+    `chain` is the backup and what it is based on, newest first, `indexes` their volumes; `files` are those that are
+    put together. An increment's own ``backup_label`` and ``backup_manifest`` are not extracted: `label` is what the
+    former has to say, and whoever writes the files knows the latter.
+    """
+
+    chain: tuple[BaseBackup, ...]
+    indexes: tuple[tuple[Volume, ...], ...]
+    sources: tuple[Source, ...]
+    files: tuple[MergedFile, ...] = ()
+    label: bytes = b""
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether it is an increment's."""
+        return len(self.chain) > 1
+
+    @property
+    def tar_bytes(self) -> int:
+        """The size of the volumes' content, to measure progress by."""
+        return sum(source.selection.volume.tar_bytes for source in self.sources)
+
+
+def read_content(repository: Volumes, backup: BaseBackup) -> Content:
+    """See `Repository.content`."""
+    if backup.kind is BackupKind.FULL:
+        volumes = tuple(repository.volumes(backup))
+        return Content(
+            chain=(backup,),
+            indexes=(volumes,),
+            sources=tuple(
+                Source(selection, partial(repository.volume_pieces, backup, selection.volume))
+                for selection in whole(volumes)
+            ),
+        )
+    chain = tuple(repository.chain(backup))
+    indexes = tuple(tuple(repository.volumes(member)) for member in chain)
+    merged = merge([member.name for member in chain], indexes)
+    label = _leave_out(merged.selections, backup, LABEL)
+    _leave_out(merged.selections, backup, MANIFEST)
+    content = b"".join(reader_of(repository, chain).content(*label))
+    return Content(
+        chain=chain,
+        indexes=indexes,
+        sources=tuple(
+            Source(selection, partial(repository.volume_pieces, chain[number], selection.volume))
+            for number, selection in merged.selections
+        ),
+        files=merged.files,
+        label=_whole_label(chain, content),
+    )
+
+
+def reader_of(repository: Volumes, chain: Sequence[BaseBackup]) -> FrameReader:
+    """Reads parts of the volumes of a chain."""
+
+    def read(backup: int, volume: Volume, begin: int, end: int) -> Iterator[memoryview]:
+        return repository.volume_pieces(chain[backup], volume, begin, end)
+
+    return FrameReader(read)
+
+
+def broken_chain(backup: BaseBackup, what: str) -> IntegrityError:
+    """The error for an increment that cannot be put together."""
+    return IntegrityError(
+        f"backup {backup.name!r} cannot be put together: {what}",
+        ErrorKind.INCOMPLETE,
+        "Restore from another backup, and take a full one with --full.",
+    )
+
+
+def manifest_path(name: str) -> str:
+    """The path in the manifest of a file of the data directory or of a tablespace, by its final name."""
+    _, _, path = name.partition("/snapshot/")
+    if path.startswith("tablespaces/"):
+        return f"pg_tblspc/{path.removeprefix('tablespaces/')}"
+    return path.removeprefix("data/")
+
+
+def _leave_out(
+    selections: Sequence[tuple[int, Selection]], backup: BaseBackup, path: str
+) -> tuple[int, Volume, Member]:
+    """Select everything but a file of the increment's data directory, and tell where that is."""
+    name = f"{backup_folder(backup.name)}/snapshot/data/{path}"
+    for number, selection in selections:
+        if number == 0:
+            for index, member in enumerate(selection.volume.members):
+                if member.name == name:
+                    selection.takes[index] = None
+                    return number, selection.volume, member
+    raise broken_chain(backup, f"it has no {path}")
+
+
+def _whole_label(chain: Sequence[BaseBackup], content: bytes) -> bytes:
+    """The label of the whole backup; an increment's tells from where on it has changes."""
+    starts = [line for line in content.splitlines() if line.startswith(_FROM[0])]
+    if starts != [_FROM[0] + str(chain[1].start_lsn).encode()]:
+        raise broken_chain(
+            chain[0], f"its label does not say that it has the changes since {chain[1].start_lsn}"
+        )
+    return b"".join(
+        line for line in content.splitlines(keepends=True) if not line.startswith(_FROM)
+    )
+
+
+def increment_path(file: MergedFile) -> str:
+    """The path in the increment's manifest of a file that is put together."""
+    folder, _, name = manifest_path(file.name).rpartition("/")
+    return f"{folder}/{PREFIX}{name}"

@@ -1,0 +1,79 @@
+"""Parts of volumes, read by their frames: any frame can be decompressed by itself, and the index tells where it is."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from itertools import accumulate
+
+from opskit.errors import IntegrityError
+from opskit.repository.index import decompress
+from opskit.repository.tar import BLOCK_BYTES
+from opskit.repository.volumes import FRAME_BYTES, Member, Volume
+
+_KEPT_FRAMES = 16
+
+ReadStored = Callable[[int, Volume, int, int], Iterator[memoryview]]
+
+
+class FrameReader:
+    """Reads pieces of the tar of several backups' volumes; the frames that were used last are kept (64 MiB).
+
+    Parameters
+    ----------
+    read
+        The stored bytes of a backup's volume, by the backup's number, from one offset up to another.
+    """
+
+    def __init__(self, read: ReadStored) -> None:
+        self._read = read
+        self._frames: OrderedDict[tuple[int, str, int], bytes] = OrderedDict()
+        self._offsets: dict[tuple[int, str], list[int]] = {}
+
+    def content(
+        self, backup: int, volume: Volume, member: Member, begin: int = 0, end: int | None = None
+    ) -> Iterator[memoryview]:
+        """The content of a member, or from `begin` up to `end` of it.
+
+        Raises
+        ------
+        IntegrityError
+            A frame is missing or differs from its checksum.
+        """
+        start = member.offset + BLOCK_BYTES
+        yield from self.tar(
+            backup, volume, start + begin, start + (member.size if end is None else end)
+        )
+
+    def tar(self, backup: int, volume: Volume, begin: int, end: int) -> Iterator[memoryview]:
+        """The bytes of a volume's tar from `begin` up to `end`; errors as `content`."""
+        while begin < end:
+            number, offset = divmod(begin, FRAME_BYTES)
+            piece = memoryview(self._frame(backup, volume, number))[offset:][: end - begin]
+            if not piece:
+                raise _damaged(volume, f"it ends at byte {begin}")
+            yield piece
+            begin += len(piece)
+
+    def _frame(self, backup: int, volume: Volume, number: int) -> bytes:
+        key = (backup, volume.name, number)
+        if (frame := self._frames.get(key)) is not None:
+            self._frames.move_to_end(key)
+            return frame
+        offsets = self._offsets.setdefault(key[:2], [0, *accumulate(volume.frames)])
+        if number + 1 >= len(offsets):
+            raise _damaged(volume, f"it has {len(volume.frames)} frames")
+        stored = b"".join(self._read(backup, volume, offsets[number], offsets[number + 1]))
+        try:
+            frame = decompress(stored)
+        except ValueError as error:
+            raise _damaged(volume, str(error)) from None
+        self._frames[key] = frame
+        if len(self._frames) > _KEPT_FRAMES:
+            self._frames.popitem(last=False)
+        return frame
+
+
+def _damaged(volume: Volume, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"volume {volume.name!r} is damaged: {what}",
+        hint="Restore from another backup, and look at the storage under the repository.",
+    )

@@ -1,0 +1,217 @@
+"""Where no increment can be taken, or a chain cannot be put together, that is said; and a full backup is taken."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from opskit.errors import ConflictError, ErrorKind, IntegrityError, ServerError
+from opskit.model.backup import BackupKind
+from opskit.model.increment import BackupMode, IncrementalRules
+from opskit.operations.monitor import SilentMonitor
+from opskit.operations.restore import execute_restore, plan_restore
+from opskit.repository import Repository
+from opskit.store import open_store
+from tests.servers import ServerFactory
+from tests.support.backups import assert_free, assert_restores, mark, wait_until
+from tests.support.failing import assert_fails
+from tests.support.incremental import SUMMARIZING, take_next
+from tests.support.standby import promote, replayed, standby_of
+
+only_18 = pytest.mark.parametrize("programs", [18], indirect=True)
+
+
+@pytest.fixture
+def stored(scratch: Path) -> Path:
+    """Where the repository is."""
+    return scratch / "stored"
+
+
+@pytest.fixture
+def repository(stored: Path) -> Repository:
+    """An empty repository."""
+    return Repository(open_store(stored.as_uri()))
+
+
+@only_18
+def test_increments_begin_when_the_server_summarizes(
+    server: ServerFactory, repository: Repository, stored: Path
+) -> None:
+    """Full backups without summaries, when they are gone, when it is time, and when the parent is damaged."""
+    source = server()
+    first = take_next(source, repository)
+    assert (first.kind, first.reason) == (
+        BackupKind.FULL,
+        "the server does not summarize its WAL (summarize_wal is off)",
+    )
+    assert_fails(
+        lambda: take_next(source, repository, BackupMode.INCREMENTAL),
+        ServerError,
+        ErrorKind.NOT_INCREMENTAL,
+        "summarize_wal is off",
+    )
+    assert_free(source)
+
+    source.query("ALTER SYSTEM SET summarize_wal = on")
+    source.query("SELECT pg_reload_conf()")
+    wait_until(lambda: source.query("SHOW summarize_wal").rows == [("on",)])
+    full = take_next(source, repository, BackupMode.FULL)
+    assert full.reason == "asked for"
+    child = take_next(source, repository, BackupMode.INCREMENTAL)
+    assert (child.parent, child.reason) == (full.name, f"changes since {full.name}")
+    assert child.stored_bytes < full.stored_bytes / 4
+    due = take_next(source, repository, rules=IncrementalRules(increments=1))
+    assert due.reason == "1 increment since the last full backup"
+
+    (stored / "main/backups" / due.name / "snapshot-00001.tar.zst").unlink()
+    damaged = take_next(source, repository)
+    assert damaged.kind is BackupKind.FULL
+    assert f"backup {due.name!r} is damaged" in damaged.reason
+    repository.remove_backup("main", damaged.name)
+    assert_fails(
+        lambda: take_next(source, repository, BackupMode.INCREMENTAL),
+        IntegrityError,
+        ErrorKind.INCOMPLETE,
+        "is damaged",
+    )
+    repository.remove_backup("main", due.name)
+
+    source.query("CREATE TABLE t AS SELECT 1 AS i")
+    source.query("SELECT pg_switch_wal()")
+    wait_until(lambda: _summaries(source.data_directory) != [])
+    for summary in _summaries(source.data_directory):
+        summary.unlink()
+    source.query("CHECKPOINT")
+    wait_until(lambda: _summaries(source.data_directory) != [])
+    assert_fails(
+        lambda: take_next(source, repository, BackupMode.INCREMENTAL),
+        ServerError,
+        ErrorKind.NOT_INCREMENTAL,
+        "no summaries of the WAL from",
+    )
+    assert "no summaries of the WAL from" in take_next(source, repository).reason
+    assert_free(source)
+
+
+@only_18
+def test_a_chain_without_its_parent_is_not_restored(
+    server: ServerFactory, repository: Repository, stored: Path, scratch: Path
+) -> None:
+    """A missing or damaged parent is named, and nothing is left where the copy was to be."""
+    source = server(SUMMARIZING)
+    full = take_next(source, repository)
+    mark(source)
+    child = take_next(source, repository)
+    folder = stored / "main/backups" / full.name
+    volume = folder / "snapshot-00001.tar.zst"
+    content = bytearray(volume.read_bytes())
+    content[len(content) // 2] ^= 1
+    volume.write_bytes(content)
+    assert_fails(
+        lambda: _restore(repository, child.name, scratch / "copy"),
+        IntegrityError,
+        ErrorKind.CHECKSUM_MISMATCH,
+        "volume",
+    )
+    content[len(content) // 2] ^= 1
+    volume.write_bytes(content)
+    assert_restores(source, repository, child, scratch / "sound")
+    (folder / "backup.json").rename(folder / "aside")
+    assert_fails(
+        lambda: _restore(repository, child.name, scratch / "copy"),
+        IntegrityError,
+        ErrorKind.INCOMPLETE,
+        f"is based on {full.name!r}, which is missing",
+    )
+    assert not (scratch / "copy").exists()
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("programs", [15, 16], indirect=True)
+def test_older_servers_take_full_backups(server: ServerFactory, repository: Repository) -> None:
+    """PostgreSQL 15 and 16 cannot send increments: who insists is told so."""
+    source = server()
+    major = source.programs.major
+    assert (
+        f"PostgreSQL {major} takes no incremental backups" in take_next(source, repository).reason
+    )
+    assert_fails(
+        lambda: take_next(source, repository, BackupMode.INCREMENTAL),
+        ServerError,
+        ErrorKind.UNSUPPORTED_VERSION,
+        f"PostgreSQL {major} takes no",
+    )
+
+
+@pytest.mark.sweep
+@only_18
+def test_no_increment_after_data_checksums_were_switched(
+    server: ServerFactory, repository: Repository
+) -> None:
+    """A chain of mixed states would be a broken cluster, so there is a full backup, and a chain on that one."""
+    source = server(SUMMARIZING)
+    take_next(source, repository)
+    source.stop()
+    account = source.account
+    subprocess.run(
+        [source.programs.path("pg_checksums"), "--disable", "-D", source.data_directory],
+        check=True,
+        capture_output=True,
+        user=account.uid if account else None,
+    )
+    source.start()
+    assert_fails(
+        lambda: take_next(source, repository, BackupMode.INCREMENTAL),
+        ConflictError,
+        ErrorKind.NOT_INCREMENTAL,
+        "data checksums were on at",
+    )
+    full = take_next(source, repository)
+    assert (full.kind, "data checksums were on at" in full.reason) == (BackupKind.FULL, True)
+    assert take_next(source, repository).parent == full.name
+
+
+@pytest.mark.sweep
+@only_18
+def test_a_fork_is_no_parent(server: ServerFactory, repository: Repository, scratch: Path) -> None:
+    """A backup of a server that was left behind is no parent for the one that went on; one from before the fork is."""
+    primary = server({**SUMMARIZING, "wal_keep_size": "200MB"})
+    standby = standby_of(server, primary, SUMMARIZING)
+    before = take_next(primary, repository)
+    mark(primary)
+    replayed(standby, primary)
+    promote(standby)
+    primary.query("CREATE TABLE lost AS SELECT 1 AS i")
+    aside = take_next(primary, repository)
+    assert aside.parent == before.name
+    child = take_next(standby, repository)
+    assert (child.parent, child.timeline) == (before.name, 2), child.reason
+    assert_restores(standby, repository, child, scratch / "copy")
+    repository.remove_backup("main", child.name)
+    (scratch / "stored/main/backups" / before.name / "backup.json").unlink()
+    assert_fails(
+        lambda: take_next(standby, repository, BackupMode.INCREMENTAL),
+        ConflictError,
+        ErrorKind.NOT_INCREMENTAL,
+        "which is missing",
+    )
+    repository.remove_backup("main", aside.name)
+    primary.query("CHECKPOINT")
+    alone = take_next(primary, repository)
+    assert_fails(
+        lambda: take_next(standby, repository, BackupMode.INCREMENTAL),
+        ConflictError,
+        ErrorKind.NOT_INCREMENTAL,
+        "forked away before backup",
+    )
+    assert "forked away before backup" in take_next(standby, repository).reason
+    assert alone.kind is BackupKind.FULL
+
+
+def _summaries(data: Path) -> list[Path]:
+    return sorted((data / "pg_wal/summaries").glob("*.summary"))
+
+
+def _restore(repository: Repository, name: str, directory: Path) -> None:
+    plan = plan_restore(repository.backup("main", name), directory)
+    execute_restore(plan, repository, SilentMonitor(), owner=None)
