@@ -23,6 +23,20 @@ _DEFAULTS = {
     "keepalives_count": 6,
 }
 
+# By default a server asks after hours only whether a client is there that says nothing. What a backup holds on its
+# cluster has to go when its host does, for another one to go on.
+SERVER_KEEPALIVES = {
+    "tcp_keepalives_idle": "15",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+_SESSION = {
+    "idle_session_timeout": "0",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    **SERVER_KEEPALIVES,
+}
+
 # What psycopg puts before libpq's own words.
 _HEADINGS = (
     "Multiple connection attempts failed. All failures were:",
@@ -143,8 +157,8 @@ def connect(conninfo: str) -> Connection:
     try:
         _check_version(sql.info.server_version)
         with server_errors():
-            for setting in ("idle_session_timeout", "statement_timeout", "lock_timeout"):
-                sql.execute("SELECT set_config(%s, '0', false)", (setting,))
+            for setting, value in _SESSION.items():
+                sql.execute("SELECT set_config(%s, %s, false)", (setting, value))
     except BaseException:
         sql.close()
         raise

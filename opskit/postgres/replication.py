@@ -18,7 +18,7 @@ from psycopg import pq
 
 from opskit.errors import ErrorKind, ServerError
 from opskit.model.lsn import Lsn
-from opskit.postgres.connection import connecting, one_clause
+from opskit.postgres.connection import SERVER_KEEPALIVES, connecting, one_clause
 from opskit.postgres.events import (
     ArchiveStarted,
     BackupEnded,
@@ -56,7 +56,9 @@ class ReplicationConnection:
 
     def __init__(self, parameters: Mapping[str, Any], check: Callable[[], None]) -> None:
         # A walsender that only holds a slot is idle; the server must not end it for that.
-        options = f"{parameters.get('options', '')} -c idle_session_timeout=0".strip()
+        wanted = {"idle_session_timeout": "0", **SERVER_KEEPALIVES}
+        given = parameters.get("options", "")
+        options = " ".join([given, *(f"-c {key}={value}" for key, value in wanted.items())]).strip()
         with connecting():
             self._connection = psycopg.connect(
                 autocommit=True, **{**parameters, "replication": "true", "options": options}
