@@ -18,12 +18,14 @@ from sqlalchemy import Connection, Row, Select, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from opskit.catalog import _audit
+from opskit.catalog._attempts import read_attempts
 from opskit.catalog._identity import process_identity, process_is_gone
 from opskit.catalog._open import failures, open_engine, shown
 from opskit.catalog._tables import operations
 from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError
 from opskit.model.audit import AuditEvent, Head, Signer, StoredEntry
 from opskit.model.operation import Operation, OperationKind, OperationStatus, Progress
+from opskit.model.schedule import Attempt
 
 HEARTBEAT_LIMIT = timedelta(seconds=60)
 _log = logging.getLogger(__name__)
@@ -242,6 +244,14 @@ class Catalog:
         if kind is not None:
             query = query.where(operations.c.kind == str(kind))
         return self._read(query)
+
+    def attempts(self, since: Mapping[str, datetime]) -> dict[str, list[Attempt]]:
+        """What was tried of the scheduled backups of many clusters, since a time for each; the oldest first.
+
+        One query, on PostgreSQL only: what many hosts share.
+        """
+        with self._reading() as connection:
+            return read_attempts(connection, since, HEARTBEAT_LIMIT)
 
     def enter(self, event: AuditEvent) -> None:
         """Append an entry to the audit log, after those of the operations that ended and are not entered yet.

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from opskit.model.backup import BaseBackup, Trigger
+from opskit.model.operation import OperationStatus
 
 _FIRST_PAUSE = timedelta(minutes=5)
 _LONGEST_PAUSE = timedelta(hours=1)
@@ -49,6 +50,26 @@ class ScheduleState:
     failures: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at a scheduled backup, as the catalog tells of it. Times are aware and in UTC.
+
+    Parameters
+    ----------
+    period
+        The time of the schedule that it was for; its own start where that is not known.
+    backup
+        The backup's name, as soon as it has one.
+    at
+        When it ended, or last gave a sign of life.
+    """
+
+    period: datetime
+    status: OperationStatus
+    backup: str | None
+    at: datetime
+
+
 def schedule_state(
     cluster: str,
     period: datetime,
@@ -70,18 +91,32 @@ def schedule_state(
         cluster and period a fixed part of it.
     """
     done = next((b.name for b in backups if _is_of(b, period)), None)
+    return period_state(cluster, period, next_period, done, now, failed_at=failed_at, jitter=jitter)
+
+
+def period_state(
+    cluster: str,
+    period: datetime,
+    next_period: datetime,
+    backup: str | None,
+    now: datetime,
+    *,
+    failed_at: Sequence[datetime] = (),
+    jitter: timedelta = timedelta(0),
+) -> ScheduleState:
+    """As `schedule_state`, where the period's `backup` is known by its name already."""
     failures = sorted(at for at in failed_at if at >= period)
     not_before = period + _share(cluster, period) * jitter
     if failures:
-        not_before = max(not_before, failures[-1] + _pause(len(failures)))
+        not_before = max(not_before, failures[-1] + pause_after(len(failures)))
     # A clock that went back must not make a failure of the future hold up everything.
     waits = now < not_before <= now + max(jitter, _LONGEST_PAUSE)
     status = ScheduleStatus.WAITING if waits else ScheduleStatus.DUE
     return ScheduleState(
-        status=ScheduleStatus.DONE if done is not None else status,
+        status=ScheduleStatus.DONE if backup is not None else status,
         period=period,
         next_period=next_period,
-        backup=done,
+        backup=backup,
         not_before=not_before,
         failures=len(failures),
     )
@@ -95,7 +130,8 @@ def _is_of(backup: BaseBackup, period: datetime) -> bool:
     return (backup.scheduled_for or backup.started_at) >= period
 
 
-def _pause(failures: int) -> timedelta:
+def pause_after(failures: int) -> timedelta:
+    """How long to wait after so many failures in a row, at least one."""
     return min(_FIRST_PAUSE * (1 << min(failures - 1, 10)), _LONGEST_PAUSE)
 
 

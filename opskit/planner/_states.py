@@ -13,7 +13,7 @@ from opskit.model.operation import Operation, OperationKind, OperationStatus
 from opskit.model.schedule import ScheduleState, schedule_state
 
 LOOKED_BACK = 14  # periods
-_FAILED = (OperationStatus.FAILED, OperationStatus.DIED, OperationStatus.CANCELLED)
+FAILED = (OperationStatus.FAILED, OperationStatus.DIED, OperationStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +50,8 @@ def cluster_schedule(
         for operation in main.catalog.operations(cluster=main.name, kind=OperationKind.BACKUP)
         if operation.parameters.get("trigger") == str(Trigger.SCHEDULED)
     ]
-    begun = list(islice(CronSim(schedule, _following_minute(now), reverse=True), LOOKED_BACK + 1))
-    failures = [o.ended_at or o.heartbeat_at for o in operations if o.status in _FAILED]
+    begun = list(islice(_backwards(schedule, now), LOOKED_BACK + 1))
+    failures = [o.ended_at or o.heartbeat_at for o in operations if o.status in FAILED]
     state = schedule_state(
         main.name,
         begun[0],
@@ -70,9 +70,16 @@ def cluster_schedule(
     )
 
 
-def _following_minute(now: datetime) -> datetime:
-    """The next whole minute: what cron looks back from, should a period begin in this very minute."""
-    return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+def current_period(schedule: str, now: datetime) -> tuple[datetime, datetime]:
+    """When the period that goes on at `now` began, and when the next one begins."""
+    return next(_backwards(schedule, now)), next(CronSim(schedule, now))
+
+
+def _backwards(schedule: str, now: datetime) -> CronSim:
+    """A schedule's times up to `now`, the last one first: it may be that of this very minute."""
+    return CronSim(
+        schedule, now.replace(second=0, microsecond=0) + timedelta(minutes=1), reverse=True
+    )
 
 
 def _missed(

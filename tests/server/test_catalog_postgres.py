@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from opskit.catalog import Catalog
 from opskit.errors import ErrorKind, StoreError
-from opskit.model.operation import OperationStatus, Progress
+from opskit.model.operation import OperationKind, OperationStatus, Progress
 from opskit.operations.recorder import recorded
 from opskit.postgres.programs import Programs
 from opskit.postgres.server import LocalServer
@@ -119,3 +120,36 @@ def test_a_role_without_rights_is_told_so(catalog_server: LocalServer, url: str)
         catalog_server.query("CREATE ROLE reader LOGIN")
     with pytest.raises(StoreError, match="permission denied"):
         Catalog.open(url.replace("focker@", "reader@"))
+
+
+def test_attempts_of_many_clusters_are_read_at_once(catalog_server: LocalServer, url: str) -> None:
+    """Scheduled backups since each cluster's time, the oldest first; a heartbeat that stopped reads as died."""
+    catalog = Catalog.open(url)
+    since = datetime.now(UTC) - timedelta(hours=1)
+    scheduled = {"trigger": "scheduled", "scheduled_for": since.isoformat()}
+
+    def tried(cluster: str, kind: OperationKind, parameters: dict[str, str]) -> str:
+        return catalog.start(kind=kind, cluster=cluster, parameters=parameters, actor="tester").id
+
+    for status in (OperationStatus.FAILED, OperationStatus.COMPLETE):
+        catalog.finish(tried("a", OperationKind.BACKUP, scheduled), status, backup="taken")
+    tried("a", OperationKind.EXPIRE, scheduled)
+    tried("a", OperationKind.BACKUP, {"trigger": "on demand"})
+    lost = tried("b", OperationKind.BACKUP, {"trigger": "scheduled"})
+    tried("b", OperationKind.BACKUP, scheduled)
+    catalog.finish(tried("late", OperationKind.BACKUP, scheduled), OperationStatus.COMPLETE)
+    tried("other", OperationKind.BACKUP, scheduled)
+    database = url.partition("@/")[2].partition("?")[0].replace("%20", " ")
+    catalog_server.query(
+        f"UPDATE opskit_operations SET heartbeat_at = now() - interval '2 minutes' WHERE id = '{lost}'",
+        database,
+    )
+    asked = {"a": since, "b": since, "late": since + timedelta(hours=2), "none": since}
+    found = catalog.attempts(asked)
+    assert {name: [one.status for one in tries] for name, tries in found.items()} == {
+        "a": [OperationStatus.FAILED, OperationStatus.COMPLETE],
+        "b": [OperationStatus.DIED, OperationStatus.RUNNING],
+    }
+    assert [(one.backup, one.period) for one in found["a"]] == [("taken", since)] * 2
+    assert found["b"][0].period == catalog.get(lost).started_at
+    catalog.close()
