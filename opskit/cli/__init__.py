@@ -70,6 +70,7 @@ def _command(arguments: "Sequence[str]") -> int:
         _runbooks,
         _schedule,
         _wal,
+        _worker,
     )
     from opskit.cli._app import app
     from opskit.cli._run import run

@@ -56,6 +56,19 @@ class SchedulerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSettings:
+    """``[fleet]``: the queue that workers on many hosts share, and how much they do.
+
+    `queue_url` is a URL of libpq's, `None` where there is none to be shared; `jobs` is how many runbooks one worker
+    runs at once, `store_limit` how many all of them together run into the repository's store.
+    """
+
+    queue_url: str | None = None
+    jobs: int = 1
+    store_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditSettings:
     """``[audit]``: what signs and stamps the evidence, and what checks it.
 
@@ -97,6 +110,7 @@ class Settings:
     audit: AuditSettings = field(default_factory=AuditSettings)
     scheduler: SchedulerSettings = field(default_factory=SchedulerSettings)
     alarms: AlarmSettings = field(default_factory=AlarmSettings)
+    fleet: FleetSettings = field(default_factory=FleetSettings)
     file: Path | None = None
 
     def cluster(self, name: str) -> ClusterSettings:

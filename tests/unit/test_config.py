@@ -233,3 +233,35 @@ def test_urls_with_relative_paths_are_taken_from_the_file(tmp_path: Path) -> Non
     settings = load_settings(write(folder / "o.toml", text))
     assert settings.repository_url == (folder / "repo").as_uri()
     assert settings.catalog_url == f"sqlite:///{folder}/c.db"
+
+
+def test_the_fleets_queue_is_the_catalogs_unless_it_is_named(tmp_path: Path) -> None:
+    """A catalog in PostgreSQL holds the queue, one in SQLite none; the driver's name is no part of a libpq URL."""
+    repository = '[repository]\nurl = "file:///srv/opskit"\n'
+    catalog = '[catalog]\nurl = "postgresql+psycopg://opskit@db/state?sslmode=require"\n'
+    given = '[fleet]\nqueue = "postgres://queue@db/jobs"\njobs = 3\nstore_limit = 8\n'
+    file = tmp_path / "opskit.toml"
+    assert load_settings(write(file, repository)).fleet.queue_url is None
+    shared = load_settings(write(file, repository + catalog)).fleet
+    assert shared.queue_url == "postgresql://opskit@db/state?sslmode=require"
+    assert (shared.jobs, shared.store_limit) == (1, None)
+    named = load_settings(write(file, repository + catalog + given)).fleet
+    assert (named.queue_url, named.jobs, named.store_limit) == ("postgresql://queue@db/jobs", 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [
+        ('queue = "sqlite:///queue.db"', ErrorKind.WRONG_SETTING),
+        ('queue = "postgresql://opskit:secret@db/jobs"', ErrorKind.SECRET_IN_SETTINGS),
+        ("jobs = 0", ErrorKind.WRONG_SETTING),
+        ("store_limits = 2", ErrorKind.UNKNOWN_SETTING),
+    ],
+)
+def test_a_fleet_that_cannot_be_is_refused(tmp_path: Path, setting: str, kind: ErrorKind) -> None:
+    """By its key, without what is secret in it."""
+    text = f'[repository]\nurl = "file:///srv/opskit"\n[fleet]\n{setting}\n'
+    with pytest.raises(InputError, match=r"fleet\.") as raised:
+        load_settings(write(tmp_path / "opskit.toml", text))
+    assert raised.value.kind is kind
+    assert "secret@" not in f"{raised.value.message}{raised.value.hint}"

@@ -1,0 +1,135 @@
+"""The commands of a fleet: the worker, and what its queue holds."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from opskit.cli import _output as output
+from opskit.cli._app import Json, app
+from opskit.errors import Cancelled
+from opskit.reports.format import format_time
+
+if TYPE_CHECKING:
+    from opskit.planner import FleetStatus, JobStatus
+
+worker = typer.Typer(
+    help="Share the schedule's work with other hosts, by a queue in PostgreSQL.",
+    invoke_without_command=True,
+)
+app.add_typer(worker, name="worker")
+
+
+@worker.callback()
+def run(
+    context: typer.Context,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            metavar="N",
+            min=1,
+            help="How many runbooks it runs at once; by default as [fleet] says, or one.",
+        ),
+    ] = None,
+    store_limit: Annotated[
+        int | None,
+        typer.Option(
+            "--store-limit",
+            metavar="N",
+            min=1,
+            help="Begin nothing while all workers together run so many; by default as [fleet] says, or no limit.",
+        ),
+    ] = None,
+) -> None:
+    """Take the backups that are due, beside workers on other hosts, until SIGTERM or Ctrl-C.
+
+    Each worker plans, and frees what a lost one held, when it has the turn. What runs at the end is aborted and filed,
+    and goes back to the queue for the others.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from opskit.planner import open_worker
+
+    ending = context.obj.ending
+    one = open_worker(
+        context.obj.settings(),
+        jobs=jobs,
+        store_limit=store_limit,
+        tell=lambda line: typer.echo(f"{format_time(datetime.now(UTC))}  {line}"),
+        stopped=lambda: ending.asked is not None,
+    )
+    with ending.gently():
+        one.run()
+    raise Cancelled("cancelled")
+
+
+@worker.command()
+def status(context: typer.Context, json: Json = False) -> None:
+    """Show the fleet's workers, and what runs and waits in its queue."""
+    from opskit.planner import fleet_status
+
+    found = fleet_status(context.obj.settings())
+    if json:
+        output.print_json(_data(found))
+        return
+    output.print_table(
+        ["Worker", "Jobs at once", "Since", "Last sign of life"],
+        [
+            [
+                f"{w.host}:{w.pid}",
+                str(w.jobs),
+                format_time(w.started_at),
+                format_time(w.heartbeat_at),
+            ]
+            for w in found.workers
+        ],
+    )
+    typer.echo()
+    output.print_table(
+        ["Cluster", "Backup for", "Now", "Since", "Worker", "Tries"],
+        [_cells(job) for job in found.jobs],
+    )
+
+
+def _cells(job: "JobStatus") -> list[str]:
+    now = "running" if job.is_running else "waiting"
+    if job.not_before is not None:
+        now = f"again from {format_time(job.not_before)} on"
+    lost = "lost" if job.is_running else ""
+    return [
+        job.cluster,
+        format_time(job.period),
+        now,
+        format_time(job.since),
+        job.worker or lost,
+        str(job.tries),
+    ]
+
+
+def _data(found: "FleetStatus") -> dict[str, Any]:
+    return {
+        "queue": found.queue,
+        "workers": [
+            {
+                "host": w.host,
+                "pid": w.pid,
+                "jobs": w.jobs,
+                "started_at": w.started_at,
+                "heartbeat_at": w.heartbeat_at,
+            }
+            for w in found.workers
+        ],
+        "jobs": [
+            {
+                "cluster": job.cluster,
+                "period": job.period,
+                "status": "running" if job.is_running else "waiting",
+                "since": job.since,
+                "not_before": job.not_before,
+                "tries": job.tries,
+                "worker": job.worker,
+            }
+            for job in found.jobs
+        ],
+    }

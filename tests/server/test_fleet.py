@@ -1,0 +1,121 @@
+"""A fleet takes every backup that is due once, whichever of its workers is lost."""
+
+import asyncio
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from opskit.cluster import Cluster
+from opskit.model.operation import OperationStatus
+from opskit.planner.fleet._queue import Queue
+from tests.servers import ServerFactory
+from tests.support.backups import wait_until
+from tests.support.command import run_command
+from tests.support.fleet import fleet, fleet_settings, hold_up, lose, shared_url
+
+pytestmark = pytest.mark.parametrize("programs", [18], indirect=True)
+SPREAD = 'checkpoint = "spread"\n'
+
+
+@pytest.mark.parametrize(
+    ("clusters", "workers", "impatient"),
+    [(3, 2, True), pytest.param(12, 3, False, marks=pytest.mark.sweep)],
+)
+def test_every_cluster_is_backed_up_once_though_a_worker_is_lost(
+    server: ServerFactory, scratch: Path, clusters: int, workers: int, impatient: bool
+) -> None:
+    """One worker is lost in mid-backup: its job is freed within a minute, and no cluster has two backups, or none."""
+    servers = {
+        f"c{number}": server(wal_segment_megabytes=1, own_identifier=not impatient)
+        for number in range(clusters)
+    }
+    url = shared_url(servers["c1"], "shared")
+    settings = fleet_settings(scratch / "opskit", url, servers, more=SPREAD)
+    hold_up(servers["c0"])
+    with fleet(settings) as running:
+        for _ in range(workers):
+            running.start(impatient=impatient)
+        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun", 120)
+        worker = running.worker_of("c0")
+        assert worker is not None
+        lost_at = time.monotonic()
+        lose(worker)
+        wait_until(lambda: running.worker_of("c0") not in (worker, None), "c0 was not freed", 60)
+        print(f"freed and begun again after {time.monotonic() - lost_at:.0f} s")
+        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun again", 60)
+        servers["c0"].query("CHECKPOINT")
+        wait_until(lambda: running.complete() == set(servers), "not every cluster has one", 300)
+        wait_until(lambda: running.job("c0") is None, "the queue still has c0's job", 60)
+        left = [one for one in running.workers if one is not worker]
+        for one in left:
+            one.send_signal(signal.SIGTERM)
+        codes = {one.wait(90) for one in left}
+        running.assert_once()
+    assert codes == ({0} if impatient else {143})
+    for name in servers:
+        assert len(Cluster(name, settings).repository.backups(name)) == 1
+
+
+def test_a_stop_and_an_abort_end_the_run_in_order(server: ServerFactory, scratch: Path) -> None:
+    """SIGTERM puts the job back, for the next worker to begin at once; an abort by Procrastinate ends it for now."""
+    source = server(wal_segment_megabytes=1)
+    url = shared_url(source, "shared")
+    settings = fleet_settings(scratch / "opskit", url, {"c0": source}, more=SPREAD)
+    hold_up(source)
+    with fleet(settings) as running:
+        first = running.start()
+        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(60) == 0
+        [stopped] = running.tries()["c0"]
+        assert stopped.status is OperationStatus.CANCELLED
+        job = running.job("c0")
+        assert job is not None and not job.is_running and job.not_before is None
+        shown = run_command(settings, "worker", "status").stdout
+        assert "c0" in shown and "waiting" in shown
+
+        second = running.start()
+        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun again", 60)
+        assert asyncio.run(abort(settings.fleet.queue_url or "", settings.repository_url))
+        wait_until(lambda: running.job("c0") is None, "the job was not aborted", 60)
+        assert [one.status for one in running.tries()["c0"]] == [OperationStatus.CANCELLED] * 2
+        assert Cluster("c0", settings).repository.backups("c0") == []
+        assert second.poll() is None, "the worker goes on"
+
+
+async def abort(url: str, repository: str) -> bool:
+    """Ask by Procrastinate's own means for the end of the only job that runs."""
+    queue = Queue(url, repository)
+    async with queue.opened():
+        [job] = await queue.app.job_manager.list_jobs_async(queue=queue.name, status="doing")
+        assert job.id is not None
+        return await queue.app.job_manager.cancel_job_by_id_async(job.id, abort=True)
+
+
+@pytest.mark.sweep
+def test_a_worker_that_is_only_cut_off_keeps_its_job(server: ServerFactory, scratch: Path) -> None:
+    """A worker shows no sign of life while its backup goes on: the job is not freed before the cluster is."""
+    source = server(wal_segment_megabytes=1)
+    url = shared_url(source, "shared")
+    settings = fleet_settings(scratch / "opskit", url, {"c0": source}, more=SPREAD)
+    hold_up(source)
+    with fleet(settings) as running:
+        cut_off = running.start()
+        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+        cut_off.send_signal(signal.SIGSTOP)
+        running.start()
+        wait_until(
+            lambda: "its worker is lost, and another backup" in running.said(), "nobody asked", 30
+        )
+        time.sleep(3)  # several turns of a sweeper
+        assert running.worker_of("c0") is cut_off
+        source.query("CHECKPOINT")
+        wait_until(lambda: "freed, its worker is lost" in running.said(), "c0 was not freed", 60)
+        wait_until(lambda: running.job("c0") is None, "nobody took it up", 60)
+        cut_off.send_signal(signal.SIGCONT)
+        cut_off.send_signal(signal.SIGTERM)
+        assert cut_off.wait(60) == 0
+        assert "is there for" in running.said()
+        running.assert_once()
