@@ -13,6 +13,7 @@ from opskit.config._settings import (
     AuditSettings,
     Checkpoint,
     ClusterSettings,
+    FleetSettings,
     PostgresSettings,
     SchedulerSettings,
     Settings,
@@ -30,9 +31,11 @@ _TABLES = (
     "audit",
     "scheduler",
     "alarms",
+    "fleet",
     "clusters",
 )
 CLUSTER_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_POSTGRESQL = re.compile(r"^postgres(?:ql)?(?:\+psycopg)?://", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"^[^:/?#]+://[^/@?#]*:[^/@?#]+@|[?&]password=", re.IGNORECASE)
 
 
@@ -126,14 +129,11 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
             ErrorKind.WRONG_SETTING,
             'Add url = "file:///srv/opskit" below [repository].',
         )
+    catalog_url = _without_password(catalog.text("url") or "sqlite:///opskit.db", "catalog.url")
     clusters = top.table("clusters", None)
     return Settings(
         repository_url=_resolved_url(_without_password(url, "repository.url"), root, "file:///"),
-        catalog_url=_resolved_url(
-            _without_password(catalog.text("url") or "sqlite:///opskit.db", "catalog.url"),
-            root,
-            "sqlite:///",
-        ),
+        catalog_url=_resolved_url(catalog_url, root, "sqlite:///"),
         reports_directory=root / Path(reports.text("directory") or "reports").expanduser(),
         clusters={name: _cluster(name, clusters) for name in clusters.data},
         postgres=PostgresSettings(
@@ -143,6 +143,7 @@ def settings_from(data: Mapping[str, Any], file: Path | None = None) -> Settings
         audit=_audit(top, root),
         scheduler=_scheduler(top),
         alarms=read_alarms(top, root),
+        fleet=_fleet(top, catalog_url),
         file=file,
     )
 
@@ -234,6 +235,26 @@ def _scheduler(top: Table) -> SchedulerSettings:
     minutes = table.count("jitter_minutes", at_least=0)
     return SchedulerSettings(
         at_once=table.count("at_once", at_least=1) or 1, jitter=timedelta(minutes=minutes or 0)
+    )
+
+
+def _fleet(top: Table, catalog_url: str) -> FleetSettings:
+    table = top.table("fleet", ("queue", "jobs", "store_limit"))
+    queue = table.text("queue")
+    if queue is not None:
+        _without_password(queue, "fleet.queue")
+        if not _POSTGRESQL.match(queue):
+            raise InputError(
+                f"the setting 'fleet.queue' is {queue!r}, expected a URL of PostgreSQL",
+                ErrorKind.WRONG_SETTING,
+                'Write queue = "postgresql://role@host/database", or leave it out: it is the catalog\'s then.',
+            )
+    elif _POSTGRESQL.match(catalog_url):
+        queue = catalog_url
+    return FleetSettings(
+        queue_url=None if queue is None else _POSTGRESQL.sub("postgresql://", queue),
+        jobs=table.count("jobs", at_least=1) or 1,
+        store_limit=table.count("store_limit", at_least=1),
     )
 
 
