@@ -20,8 +20,8 @@ from opskit.config._settings import (
 )
 from opskit.config._table import Table
 from opskit.errors import ErrorKind, InputError, NotFoundError
-from opskit.model.retention import Retention
 from opskit.model.increment import IncrementalRules
+from opskit.model.retention import Retention
 
 _TABLES = (
     "repository",
@@ -30,6 +30,7 @@ _TABLES = (
     "postgres",
     "audit",
     "scheduler",
+    "fleet",
     "alarms",
     "fleet",
     "clusters",
@@ -194,12 +195,11 @@ def _cluster(name: str, clusters: "Table") -> ClusterSettings:
         if "retention" in table.data
         else None,
         schedule=_schedule(table),
-        stale_after=table.hours("stale_after"),
         incremental=_incremental(table),
+        stale_after=table.hours("stale_after"),
     )
 
 
-def _schedule(cluster: Table) -> str | None:
 def _incremental(cluster: Table) -> IncrementalRules:
     table = cluster.table("incremental", ("increments", "days", "percent"))
     rules = IncrementalRules()
@@ -212,6 +212,7 @@ def _incremental(cluster: Table) -> IncrementalRules:
     )
 
 
+def _schedule(cluster: Table) -> str | None:
     schedule = cluster.text("schedule")
     if schedule is None:
         return None
