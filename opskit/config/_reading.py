@@ -30,7 +30,6 @@ _TABLES = (
     "postgres",
     "audit",
     "scheduler",
-    "fleet",
     "alarms",
     "fleet",
     "clusters",
