@@ -49,13 +49,10 @@ class Break:
         return self.after < moment < self.until
 
     def __str__(self) -> str:
+        between = f"between {time_text(self.after)} and {time_text(self.until)}"
         if self.is_idle:
-            return (
-                f"no transaction ended between {time_text(self.after)} and {time_text(self.until)}"
-            )
-        return (
-            f"{self.because}: nothing between {time_text(self.after)} and {time_text(self.until)}"
-        )
+            return f"no transaction ended {between}"
+        return f"{self.because}: nothing {between} can be restored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

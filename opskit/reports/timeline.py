@@ -87,6 +87,13 @@ def height(scene: Scene, zone: tzinfo | None = None) -> float:
     return _bottom(scene) + _AXIS * (1 if zone is None else 2) + 4
 
 
+def timeline_at(scene: Scene, y: float) -> int | None:
+    """The timeline that is drawn so many pixels below the picture's upper edge, if one is that leads anywhere."""
+    row = int((y - _TOP) // _LANE)
+    drawn = scene.timelines[row : row + 1] if row >= 0 else []
+    return drawn[0] if drawn and drawn[0] in scene.reach.timelines else None
+
+
 def draw(
     scene: Scene,
     window: Window,
@@ -102,6 +109,9 @@ def draw(
         parts.append(_axis(window, bottom + _AXIS, zone, str(zone)))
     if window.start < now < window.end:
         parts.append(_upright(window.x(now), bottom, "now", dashes="2 3"))
+    if not scene.timelines:
+        place = f'x="{LEFT}" y="{_TOP + _BAR_AT + _BAR}"'
+        parts.append(f"<text {place}>{escape(told(scene)[0])}</text>")
     for row, timeline in enumerate(scene.timelines):
         parts += _lane(scene, timeline, window, _TOP + row * _LANE)
     if moment is not None and window.start <= moment <= window.end:

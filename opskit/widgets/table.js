@@ -33,6 +33,7 @@ async function render({ model, el }) {
   const keyed = (node) => api.row(node).data()?.key;
   let told = true; // whether what is selected here is what the person did
 
+  el.dataset.lmSuppressShortcuts = "true"; // JupyterLab would move through its cells by the same keys
   table.setAttribute("role", "grid");
   table.setAttribute("aria-label", model.get("_label"));
 
@@ -66,7 +67,10 @@ async function render({ model, el }) {
     }
   }
 
-  api.on("draw.opskit", tell);
+  api.on("draw.opskit", () => {
+    tell();
+    el.querySelector(".dt-paging nav")?.setAttribute("aria-label", `Pages of ${model.get("_label")}`);
+  });
   api.on("user-select.opskit", (event, dt, kind, cell) => {
     if (!api.row(cell.index().row).data().key) event.preventDefault();
   });

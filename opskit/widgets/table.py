@@ -14,7 +14,7 @@ import traitlets
 from itables import JavascriptFunction
 from itables.widget import ITable
 
-from opskit.reports.cells import Column, columns_of
+from opskit.reports.cells import Column, ColumnKind, columns_of
 
 PAGE = 10
 
@@ -63,6 +63,7 @@ class Table:
             classes="opskit-table",
             style="width:100%",
             pageLength=PAGE,
+            autoWidth=False,
             text_in_header_can_be_selected=False,
             select=_selection(several),
             columnDefs=_definitions(self._columns),
@@ -132,7 +133,13 @@ def _definitions(columns: Sequence[Column]) -> list[dict[str, Any]]:
     hidden = list(range(len(columns), len(columns) + len(ranked)))
     behind = {"targets": hidden, "visible": False, "searchable": False, "type": "num"}
     texts = [at for at in range(len(columns)) if at not in ranked]
-    return [*own, {"targets": texts, "type": "string"}, *([behind] if hidden else [])]
+    narrow = [at for at in texts if at == 0 or columns[at].kind is not ColumnKind.TEXT]
+    return [
+        *own,
+        {"targets": texts, "type": "string"},
+        {"targets": narrow, "className": "opskit-narrow"},
+        *([behind] if hidden else []),
+    ]
 
 
 def _selection(several: bool) -> dict[str, Any]:

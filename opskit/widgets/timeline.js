@@ -74,7 +74,7 @@ function render({ model, el }) {
   const plot = make("div", { class: "ot-plot", tabIndex: 0, role: "slider", "aria-label": "Moment to restore to",
     "aria-describedby": `${id}-help` }, svg, line);
   const span = make("span", { class: "ot-span" });
-  const lanes = make("select", { onchange: () => {} });
+  const lanes = make("select");
   const lanesLabel = make("label", {}, "Timeline", lanes);
   const utc = make("input", { type: "text", autocomplete: "off", spellcheck: false, placeholder: "2026-11-22 14:05:00" });
   const local = make("input", { type: "text", autocomplete: "off", spellcheck: false });
@@ -119,17 +119,19 @@ function render({ model, el }) {
     line.style.left = `${left + ((at - start) / (end - start)) * (right - left)}px`;
   };
   let pointed = null; // where the pointer is while it drags
+  let y = 0; // where the drag began
   const drag = (event) => {
     const { start, end, left, right } = picture();
     pointed = timeAt(event);
     place(pointed);
-    wish({ do: "wish", at: pointed, near: Math.round((NEAR * (end - start)) / (right - left)) });
+    wish({ do: "wish", at: pointed, y, near: Math.round((NEAR * (end - start)) / (right - left)) });
   };
   plot.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     plot.setPointerCapture(event.pointerId);
     plot.focus();
     event.preventDefault();
+    y = event.clientY - plot.getBoundingClientRect().top;
     drag(event);
   });
   plot.addEventListener("pointermove", (event) => pointed !== null && drag(event));
@@ -154,12 +156,18 @@ function render({ model, el }) {
     const by = event.shiftKey && event.key.startsWith("Arrow") ? question.by * 10 : question.by;
     wish(by === undefined ? question : { ...question, by });
   });
+  const typed = new Set(); // fields with something new in them
   for (const [field, isLocal] of [[utc, false], [local, true]]) {
+    const take = () => {
+      if (typed.delete(field)) wish({ do: "type", text: field.value, local: isLocal });
+    };
+    field.addEventListener("input", () => typed.add(field));
+    field.addEventListener("change", take);
     field.addEventListener("keydown", (event) => {
       event.stopPropagation();
-      if (event.key === "Enter") wish({ do: "type", text: field.value, local: isLocal });
+      if (event.key === "Enter") take();
+      if (event.key === "Escape" && typed.delete(field)) showAnswer();
     });
-    field.addEventListener("change", () => wish({ do: "type", text: field.value, local: isLocal }));
     field.setAttribute("aria-describedby", `${id}-reason`);
   }
 
@@ -185,14 +193,17 @@ function render({ model, el }) {
     plot.setAttribute("aria-valuenow", at ?? picture().last ?? 0);
     plot.setAttribute("aria-valuetext", why ? `${text}; ${why}` : text);
     line.classList.toggle("ot-refused", at === null && pointed !== null);
-    utc.value = inUtc;
-    local.value = inLocal;
+    if (!typed.has(utc)) utc.value = inUtc;
+    if (!typed.has(local)) local.value = inLocal;
     const isRefused = at === null && why !== "";
     for (const field of [utc, local]) field.setAttribute("aria-invalid", String(isRefused));
     reason.classList.toggle("ot-is-refused", isRefused);
     if (said.textContent !== why) said.textContent = why;
     reason.replaceChildren(said, ...sides.map((side) => button(side.text, side.text,
-      () => wish({ do: "wish", at: side.at }))));
+      () => {
+        plot.focus(); // the button goes
+        wish({ do: "wish", at: side.at });
+      })));
   }
   function showZone() {
     localLabel.hidden = ["", "UTC"].includes(model.get("_zone"));

@@ -20,7 +20,7 @@ from opskit.model.reach import Answer
 from opskit.model.target import time_text
 from opskit.reports.scene import LEFT, RIGHT, SHORTEST, Window, read_scene, told, whole
 from opskit.reports.ticks import round_step
-from opskit.reports.timeline import LEGEND, draw, height, timeline_view
+from opskit.reports.timeline import LEGEND, draw, height, timeline_at, timeline_view
 from opskit.widgets._moments import moment_at, number, short, sides_of, written
 
 LONGEST = timedelta(days=366)
@@ -157,6 +157,8 @@ class Timeline(anywidget.AnyWidget):
         reach, timeline = self._scene.reach, content.get("timeline")
         if act == "wish":
             near = timedelta(microseconds=int(content.get("near", 0)))
+            if timeline is None and "y" in content:
+                timeline = timeline_at(self._scene, float(content["y"]))
             self._grant(reach.choose(moment_at(content["at"]), timeline, near))
             return
         start = self.moment or reach.last
@@ -188,7 +190,7 @@ class Timeline(anywidget.AnyWidget):
             wish = parse_local_time(text, zone)
         except InputError as error:
             self.moment = None
-            self.set_trait("reason", f"{error.message}. {error.hint}")
+            self.set_trait("reason", f"{error.message}. {error.hint.removesuffix('.')}")
             self._tell(None, text)
             return
         self._grant(self._scene.reach.choose(wish, timeline))
@@ -281,7 +283,7 @@ class Timeline(anywidget.AnyWidget):
         self._answer = {
             "at": None if moment is None else number(moment),
             "timeline": None if answer is None else answer.timeline,
-            "reason": self.reason,
+            "reason": f"{self.reason[:1].upper()}{self.reason[1:]}{'.' if self.reason else ''}",
             "sides": [{"at": number(at), "text": name} for name, at in sides.items()],
             "utc": text or written(moment or wish, UTC),
             "local": text or written(moment or wish, self._local),
