@@ -3,7 +3,7 @@
 import gzip
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import datetime
@@ -16,9 +16,13 @@ import zstandard
 from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, StoreError
 from opskit.model.backup import BackupKind, BaseBackup
 from opskit.model.operation import Progress
+from opskit.operations.combined import known_checksums
 from opskit.operations.download_wal import choose_wal, wal_parts
 from opskit.operations.monitor import Monitor
 from opskit.repository import Archive, Repository
+from opskit.repository.content import reader_of
+from opskit.repository.merged import MergedArchive
+from opskit.repository.parts import Part
 
 _AT_ONCE = 2
 _PIECE_BYTES = 1 << 20
@@ -49,7 +53,8 @@ def download(
 ) -> Path:
     """Write the backup's archive to `path`, or below its default name where `path` is a directory.
 
-    Every volume is held against its SHA-256 on the way, every WAL segment against its frames' checksums.
+    Every volume is held against its SHA-256 on the way, every WAL segment against its frames' checksums. An increment
+    is put together on the fly with what it is based on, from frames that are held against their checksums.
 
     Parameters
     ----------
@@ -75,11 +80,6 @@ def download(
     -------
     The name appears when the archive is whole; after a failure nothing is left.
     """
-    if backup.kind is not BackupKind.FULL:
-        raise InputError(
-            f"backup {backup.name!r} is incremental, and only full backups can be downloaded so far",
-            hint=f"Restore it with 'opskit restore {backup.cluster} DIRECTORY --backup {backup.name}'.",
-        )
     target = path / archive_name(backup, archive_format) if path.is_dir() else path
     if target.exists() or target.is_symlink():
         raise ConflictError(
@@ -91,17 +91,18 @@ def download(
         raise InputError(
             f"{str(target.parent)!r} is not a directory", hint="Make it, or give another path."
         )
-    archive = repository.archive(
-        backup, wal_parts(repository, backup, choose_wal(repository, backup, until)) if wal else ()
-    )
+    parts = wal_parts(repository, backup, choose_wal(repository, backup, until)) if wal else []
+    archive = _archive(repository, backup, parts)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            if archive_format is ArchiveFormat.TAR_ZST:
+            if archive_format is not ArchiveFormat.TAR_ZST:
+                _convert(archive, file, archive_format, backup, monitor)
+            elif isinstance(archive, Archive):
                 _copy_volumes(archive, file, monitor)
             else:
-                _convert(archive, file, archive_format, backup, monitor)
+                _write(archive, file, monitor)
             monitor.report(
                 Progress(phase="syncing", bytes_done=archive.length, bytes_expected=archive.length)
             )
@@ -119,6 +120,30 @@ def download(
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
     return target
+
+
+def _archive(
+    repository: Repository, backup: BaseBackup, wal: Sequence[Part]
+) -> Archive | MergedArchive:
+    if backup.kind is BackupKind.FULL:
+        return repository.archive(backup, wal)
+    content = repository.content(backup)
+    return MergedArchive(
+        content,
+        repository.manifest(backup),
+        reader_of(repository, content.chain),
+        known_checksums(repository, content),
+        wal,
+    )
+
+
+def _write(archive: MergedArchive, file: BinaryIO, monitor: Monitor) -> None:
+    for piece in archive.read():
+        file.write(piece)
+        monitor.report(
+            Progress(phase="copying", bytes_done=archive.done_bytes, bytes_expected=archive.length)
+        )
+        monitor.check()
 
 
 def _copy_volumes(archive: Archive, file: BinaryIO, monitor: Monitor) -> None:
@@ -156,7 +181,7 @@ def _copy_volumes(archive: Archive, file: BinaryIO, monitor: Monitor) -> None:
 
 
 def _convert(
-    archive: Archive,
+    archive: Archive | MergedArchive,
     file: BinaryIO,
     archive_format: ArchiveFormat,
     backup: BaseBackup,

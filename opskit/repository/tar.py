@@ -96,6 +96,14 @@ def below(header: Header, prefix: str, name: str | None = None) -> bytes:
     )
 
 
+def resized(block: bytes, size: int, name: str) -> bytes:
+    """A file's header block with another size, and with another name below the same prefix; `name` has both."""
+    new = bytearray(block)
+    new[_NAME] = _field(name.removeprefix(f"{_text(block[_PREFIX])}/"), 100)
+    new[_SIZE] = b"%011o\0" % size if size < 8**11 else b"\x80" + size.to_bytes(11, "big")
+    return _sealed(new)
+
+
 def as_link(header: Header, prefix: str, target: str) -> bytes:
     """The header's block as a symbolic link to `target`."""
     info = tarfile.TarInfo.frombuf(header.block, "utf-8", "surrogateescape")

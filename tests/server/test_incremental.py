@@ -1,6 +1,7 @@
 """Chains: what is restored of them in one pass is what ``pg_combinebackup`` makes of the stored volumes."""
 
 import random
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,12 @@ import pytest
 from opskit.config import PostgresSettings
 from opskit.model.backup import BaseBackup
 from opskit.operations.copy import RestoredCopy
+from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import Layout, execute_restore, plan_restore
 from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
+from opskit.repository.snapshot import backup_folder
 from opskit.store import open_store
 from tests.servers import Fingerprint, ServerFactory, fill, fingerprint
 from tests.support.incremental import (
@@ -52,6 +55,7 @@ def test_a_chain_restores_as_pg_combinebackup_combines_it(
     assert kinds == ["full", *["incremental"] * (length - 1)], chain[-1].reason
     print("; ".join(turmoil.done))
     _assert_combines(source, repository, chain, scratch)
+    _assert_downloads(source, repository, chain[-1], scratch)
     source.query("DROP TABLE IF EXISTS busy")  # it is the only one that changed behind the backup
     found = _started(source, repository, chain[-1], scratch / "archive")
     assert {key: value for key, value in found.items() if key[1] != "public.busy"} == fingerprint(
@@ -81,6 +85,25 @@ def _assert_combines(
     )
     lines = "INCREMENTAL FROM LSN: ", "INCREMENTAL FROM TLI: "
     assert 0 <= newest.cluster_bytes - content < 2 * sum(map(len, lines))
+
+
+def _assert_downloads(
+    source: LocalServer, repository: Repository, backup: BaseBackup, scratch: Path
+) -> None:
+    """The archive unpacks to what the restored data directory holds, and `pg_verifybackup` accepts it."""
+    path = scratch / "main.tar.zst"
+    download(
+        repository, backup, path, archive_format=ArchiveFormat.TAR_ZST, monitor=SilentMonitor()
+    )
+    (scratch / "unpacked").mkdir()
+    subprocess.run(["tar", "--zstd", "-xf", path, "-C", scratch / "unpacked"], check=True)
+    snapshot = scratch / "unpacked" / backup_folder(backup.name) / "snapshot"
+    assert_equal_trees(snapshot / "data", scratch / "plain")
+    for space in backup.tablespaces:
+        theirs = scratch / f"space-{space.oid}"
+        assert_equal_trees(snapshot / "tablespaces" / str(space.oid), theirs)
+    verified = source.run("pg_verifybackup", str(snapshot / "data"))
+    assert verified.exit_code == 0, verified.output
 
 
 def _started(

@@ -1,6 +1,8 @@
 """Where no increment can be taken, or a chain cannot be put together, that is said; and a full backup is taken."""
 
+import gzip
 import subprocess
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,11 @@ import pytest
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, ServerError
 from opskit.model.backup import BackupKind
 from opskit.model.increment import BackupMode, IncrementalRules
+from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import execute_restore, plan_restore
 from opskit.repository import Repository
+from opskit.repository.snapshot import backup_folder
 from opskit.store import open_store
 from tests.servers import ServerFactory
 from tests.support.backups import assert_free, assert_restores, mark, wait_until
@@ -94,7 +98,7 @@ def test_increments_begin_when_the_server_summarizes(
 
 
 @only_18
-def test_a_chain_without_its_parent_is_not_restored(
+def test_a_chain_without_its_parent_is_neither_restored_nor_downloaded(
     server: ServerFactory, repository: Repository, stored: Path, scratch: Path
 ) -> None:
     """A missing or damaged parent is named, and nothing is left where the copy was to be."""
@@ -113,9 +117,24 @@ def test_a_chain_without_its_parent_is_not_restored(
         ErrorKind.CHECKSUM_MISMATCH,
         "volume",
     )
+    assert_fails(
+        lambda: _download(repository, child.name, scratch / "main.tar"),
+        IntegrityError,
+        ErrorKind.CHECKSUM_MISMATCH,
+        "volume",
+    )
+    assert list(scratch.glob("*main.tar*")) == []
     content[len(content) // 2] ^= 1
     volume.write_bytes(content)
     assert_restores(source, repository, child, scratch / "sound")
+    for name in ("main.tar", "main.tar.gz"):
+        _download(repository, child.name, scratch / name)
+    assert (
+        gzip.decompress((scratch / "main.tar.gz").read_bytes())
+        == (scratch / "main.tar").read_bytes()
+    )
+    with tarfile.open(scratch / "main.tar") as archive:
+        assert f"{backup_folder(child.name)}/snapshot/data/base/5/1259" in archive.getnames()
     (folder / "backup.json").rename(folder / "aside")
     assert_fails(
         lambda: _restore(repository, child.name, scratch / "copy"),
@@ -210,6 +229,12 @@ def test_a_fork_is_no_parent(server: ServerFactory, repository: Repository, scra
 
 def _summaries(data: Path) -> list[Path]:
     return sorted((data / "pg_wal/summaries").glob("*.summary"))
+
+
+def _download(repository: Repository, name: str, path: Path) -> None:
+    archive_format = ArchiveFormat.TAR_GZ if path.suffix == ".gz" else ArchiveFormat.TAR
+    backup = repository.backup("main", name)
+    download(repository, backup, path, archive_format=archive_format, monitor=SilentMonitor())
 
 
 def _restore(repository: Repository, name: str, directory: Path) -> None:
