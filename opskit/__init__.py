@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from opskit.cluster import cluster as cluster
     from opskit.cluster import clusters as clusters
     from opskit.cluster import verify_audit as verify_audit
+    from opskit.comparison import compare_clusters as compare_clusters
     from opskit.errors import Cancelled as Cancelled
     from opskit.errors import ConflictError as ConflictError
     from opskit.errors import ErrorKind as ErrorKind
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "opskit.cluster": ("Cluster", "cluster", "clusters", "verify_audit"),
+    "opskit.comparison": ("compare_clusters",),
     "opskit.errors": (
         "Cancelled",
         "ConflictError",

@@ -26,12 +26,21 @@ if TYPE_CHECKING:
 
 
 class OpenedCluster:
-    """A configured cluster; nothing is asked or read before it is needed."""
+    """A configured cluster; nothing is asked or read before it is needed.
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    Parameters
+    ----------
+    beside
+        Another one of the same settings, with which it shares repository and catalog.
+    """
+
+    def __init__(
+        self, name: str, settings: Settings, *, beside: "OpenedCluster | None" = None
+    ) -> None:
         self.configuration = settings.cluster(name)
         self.name = name
         self.settings = settings
+        self._beside = beside
 
     def __repr__(self) -> str:
         return f"<opskit cluster {self.name!r} in {self.repository.url}>"
@@ -44,11 +53,15 @@ class OpenedCluster:
     @cached_property
     def repository(self) -> Repository:
         """Where the backups are."""
+        if self._beside is not None:
+            return self._beside.repository
         return Repository(open_store(self.settings.repository_url))
 
     @cached_property
     def catalog(self) -> "Catalog":
         """Where operations are recorded, and entered in the audit log."""
+        if self._beside is not None:
+            return self._beside.catalog
         from opskit.evidence.log import open_catalog  # SQLAlchemy takes its time to load
 
         return open_catalog(self.settings)

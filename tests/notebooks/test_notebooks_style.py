@@ -49,7 +49,10 @@ all_runbooks = pytest.mark.parametrize("path", RUNBOOKS, ids=_name)
 def test_there_are_notebooks() -> None:
     """The tests below look at something."""
     assert {_name(path) for path in NOTEBOOKS} >= {
+        "notebooks/start_here",
         "notebooks/backups",
+        "notebooks/reports",
+        "notebooks/clusters",
         "runbooks/scheduled_backup",
         "runbooks/local_restore",
         "runbooks/point_in_time_restore",

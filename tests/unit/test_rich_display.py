@@ -114,7 +114,7 @@ def _facts() -> ClusterFacts:
         "tablespace_names": {1663: EVIL},
     }
     others = [field.name for field in fields(ClusterFacts) if field.name not in shown]
-    return ClusterFacts(**shown, **dict.fromkeys(others, SEGMENT_BYTES))
+    return ClusterFacts(**{**shown, **dict.fromkeys(others, SEGMENT_BYTES)})
 
 
 def _verdict(*findings: AuditFinding) -> AuditVerdict:
