@@ -77,6 +77,7 @@ class ErrorKind(StrEnum):
     BACKUP_KEPT = "backup kept"
     EXTRA_MISSING = "extra missing"
     QUEUE_FAILED = "queue failed"
+    ALARM_NOT_SENT = "alarm not sent"
     UNEXPECTED = "unexpected"
 
 

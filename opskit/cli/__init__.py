@@ -63,6 +63,7 @@ def _quickly(arguments: "Sequence[str]") -> int:
 
 def _command(arguments: "Sequence[str]") -> int:
     from opskit.cli import (  # noqa: F401  for their commands
+        _alarms,
         _audit,
         _commands,
         _copies,

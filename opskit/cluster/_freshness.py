@@ -51,12 +51,18 @@ class Sources:
 class Fresh(OpenedCluster):
     """Whether backups and WAL come as they should."""
 
-    def freshness(self) -> list[FreshnessFinding]:
+    def freshness(self, now: datetime | None = None) -> list[FreshnessFinding]:
         """What there is to say on the newest backup, what failed last, and the WAL archive; what is well, too.
 
         A server that is away costs nothing but the comparison with its log. What cannot be read is a finding.
+
+        Parameters
+        ----------
+        now
+            When it is judged; by default as soon as everything is read.
         """
-        return self.judge(self.read_sources())
+        found = self.read_sources()
+        return self.judge(found if now is None else replace(found, at=now))
 
     def allowed_age(self) -> Callable[[datetime], timedelta] | None:
         """How old a backup may become that was taken for a given time; `None` when nothing says so."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from opskit.cluster import Cluster
-from opskit.config import Settings
+from opskit.config import Settings, sends_alarms
 from opskit.errors import ErrorKind, InputError, OpskitError
 from opskit.model.schedule import ScheduleStatus
 from opskit.planner._states import cluster_schedule
@@ -19,6 +19,8 @@ _POLL_SECONDS = 0.2
 # Records are read to know what is due: not more often than this, nor less often, for clocks jump.
 _SOONEST_SECONDS, _LATEST_SECONDS = 5.0, 60.0
 _REMEMBERED = timedelta(days=1)
+# Silence is looked for so often; a run that ended is looked at at once.
+_FIRST_ALARMS_SECONDS, _ALARMS_SECONDS = 60.0, 300.0
 _BACKUP, _EXPIRE = "scheduled_backup", "expire_backups"
 
 
@@ -65,6 +67,9 @@ class Scheduler:
         self._failed_at: defaultdict[str, list[datetime]] = defaultdict(list)
         self._troubled: dict[str, str] = {}
         self._look_again = dict.fromkeys((cluster.name for cluster in self._clusters), 0.0)
+        self._tells_alarms = sends_alarms(settings.alarms)
+        self._alarms: subprocess.Popen[bytes] | None = None
+        self._alarms_at = time.monotonic() + _FIRST_ALARMS_SECONDS
 
     def run(self) -> None:
         """Work until it is stopped. No process that was begun is left."""
@@ -72,12 +77,15 @@ class Scheduler:
             while not self._stopped():
                 self._gather()
                 self._begin_what_is_due()
+                self._tell_alarms()
                 time.sleep(_POLL_SECONDS)
         finally:
-            for run in self._running:
-                run.process.terminate()
-            for run in self._running:
-                run.process.wait()
+            processes = [run.process for run in self._running]
+            processes += [self._alarms] if self._alarms is not None else []
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.wait()
 
     def _begin_what_is_due(self) -> None:
         for cluster in self._clusters:
@@ -109,17 +117,28 @@ class Scheduler:
 
     def _begin(self, cluster: Cluster, runbook: str, parameter: str) -> None:
         key, _, value = parameter.partition("=")
-        command = [sys.executable, "-m", "opskit", "--config", str(self._file)]
-        process = subprocess.Popen(
-            [*command, "runbook", "run", runbook, cluster.name, "-p", key, value],
+        process = self._started("runbook", "run", runbook, cluster.name, "-p", key, value)
+        self._running.append(_Run(cluster, runbook, process))
+
+    def _started(self, *arguments: str, output: int | None = None) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "opskit", "--config", str(self._file), *arguments],
             stdin=subprocess.DEVNULL,
+            stdout=output,
             start_new_session=True,  # a Ctrl-C is ours to pass on
         )
-        self._running.append(_Run(cluster, runbook, process))
+
+    def _tell_alarms(self) -> None:
+        """Look for alarms in a process of its own, one at a time: a receiver that hangs must not hold up a backup."""
+        going = self._alarms is not None and self._alarms.poll() is None
+        if self._tells_alarms and not going and time.monotonic() >= self._alarms_at:
+            self._alarms = self._started("alarms", "run", output=subprocess.DEVNULL)
+            self._alarms_at = time.monotonic() + _ALARMS_SECONDS
 
     def _gather(self) -> None:
         for run in [run for run in self._running if run.process.poll() is not None]:
             self._running.remove(run)
+            self._alarms_at = time.monotonic()
             name, code = run.cluster.name, run.process.returncode
             self._tell(f"{name}: {run.runbook} {'passed' if code == 0 else f'failed ({code})'}")
             if run.runbook == _BACKUP and code != 0:
