@@ -182,7 +182,7 @@ class Retained(OpenedCluster):
             self.repository.holds(self.name).release(chosen.name)
 
     def holds(self) -> "pd.DataFrame":
-        """The holds, also those that have ended.
+        """The holds by the names of their backups, also those that have ended.
 
         Returns
         -------

@@ -22,7 +22,7 @@ _DECISIONS = {
     "note": TEXT,
 }
 _LOST = {"timeline": "Int64", "from_at": TIME, "to_at": TIME}
-_HOLDS = {"backup": TEXT, "by": TEXT, "reason": TEXT, "placed_at": TIME, "until": TIME}
+_HOLDS = {"backup": TEXT, "by": TEXT, "reason": TEXT, "placed_at": TIME, "ends_at": TIME}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class WhatIf:
         -------
         DataFrame
             One row a backup, newest first: name, kind, trigger, started_at (UTC), stored_bytes, keep (boolean), reasons
-            (joined by ``; ``), note.
+            (joined by ``; ``), note. The index counts rows.
         """
         return decisions_table(self.plan)
 
@@ -51,7 +51,7 @@ class WhatIf:
         Returns
         -------
         DataFrame
-            One row an interval: timeline, from_at, to_at (UTC).
+            One row an interval, by rising timeline and time: timeline, from_at, to_at (UTC). The index counts rows.
         """
         rows = [
             {column: getattr(interval, column) for column in _LOST}
@@ -138,8 +138,11 @@ def holds_table(holds: Iterable[Hold]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a hold, by the backups' names: backup, by, reason, placed_at, until (UTC; missing: until released).
+        One row a hold, in the given order: backup, by, reason, placed_at, ends_at (UTC; missing: when it is released).
+        The index counts rows.
     """
-    return typed_table(
-        [{column: getattr(hold, column) for column in _HOLDS} for hold in holds], _HOLDS
-    )
+    rows = [
+        {column: getattr(hold, column, None) for column in _HOLDS} | {"ends_at": hold.until}
+        for hold in holds
+    ]
+    return typed_table(rows, _HOLDS)

@@ -41,13 +41,13 @@ _OPERATIONS = {
     "started_at": TIME,
     "ended_at": TIME,
     "phase": TEXT,
-    "bytes_done": BYTES,
-    "bytes_expected": BYTES,
+    "done_bytes": BYTES,
+    "expected_bytes": BYTES,
     "error": TEXT,
 }
 _AUDIT = {
     "number": NUMBER,
-    "at": TIME,
+    "entered_at": TIME,
     "kind": TEXT,
     "what": TEXT,
     "outcome": TEXT,
@@ -141,15 +141,15 @@ def operations_table(operations: Sequence[Operation]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row an operation: id, kind, status, backup, actor, host, started_at, ended_at (UTC), phase, bytes_done,
-        bytes_expected, error (its message). The index counts rows.
+        One row an operation: id, kind, status, backup, actor, host, started_at, ended_at (UTC), phase, done_bytes,
+        expected_bytes (an estimate), error (its message). The index counts rows.
     """
     rows = [
         {column: getattr(operation, column, None) for column in _OPERATIONS}
         | {
             "phase": operation.progress.phase,
-            "bytes_done": operation.progress.bytes_done,
-            "bytes_expected": operation.progress.bytes_expected,
+            "done_bytes": operation.progress.bytes_done,
+            "expected_bytes": operation.progress.bytes_expected,
             "error": (operation.error or {}).get("message"),
         }
         for operation in operations
@@ -163,7 +163,7 @@ def audit_table(stored: Iterable[StoredEntry], cluster: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row an entry: number, at (when it was entered, UTC), kind (``operation``, ``report``), what, outcome, actor,
+        One row an entry: number, entered_at (UTC), kind (``operation``, ``report``), what, outcome, actor,
         jupyter_user, host, started_at, ended_at (UTC), parameters (JSON), backup, operation, report (the path of its
         record below the reports), keyid (who signed it, unless nobody did), sha256. The index counts rows.
     """
@@ -178,7 +178,7 @@ def audit_table(stored: Iterable[StoredEntry], cluster: str) -> pd.DataFrame:
             own
             | {
                 "number": entry.number,
-                "at": entry.at,
+                "entered_at": entry.at,
                 "parameters": json.dumps(dict(event.parameters), ensure_ascii=False),
                 "report": event.report and event.report.path,
                 "keyid": entry.signature and entry.signature.keyid,
