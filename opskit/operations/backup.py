@@ -14,7 +14,7 @@ from opskit.model.backup import BackupKind, BaseBackup, Tablespace, Trigger, che
 from opskit.model.increment import BackupMode
 from opskit.model.manifest import check_received, read_manifest
 from opskit.model.operation import Progress
-from opskit.operations.increment import Asked, Basis, find_basis
+from opskit.operations.increment import Asked, Basis, find_basis, still_there
 from opskit.operations.monitor import Monitor
 from opskit.postgres.connection import Connection, connect
 from opskit.postgres.events import (
@@ -111,8 +111,10 @@ def create_backup(
             now=now,
         )
         basis = find_basis(asked, mode)
-        writer = repository.new_backup(cluster.name, now)
+        parent = basis.parent.name if basis.parent is not None else None
+        writer = repository.new_backup(cluster.name, now, parent)
         try:
+            basis = still_there(asked, basis, mode)
             named(writer.name)
             monitor.report(Progress(phase="waiting for the checkpoint"))
             label = f"opskit {cluster.name} {writer.name}"
@@ -124,6 +126,8 @@ def create_backup(
             backup = replace(taking.finish(trigger, note), scheduled_for=scheduled_for)
             monitor.check()
             writer.commit(backup)
+            if backup.parent is not None:
+                repository.check_chain(backup)  # or it is none: somebody forced a parent away
         except BaseException:
             stream.close()
             writer.discard()

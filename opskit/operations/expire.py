@@ -6,6 +6,7 @@ gone, of those that are there then).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -136,10 +137,10 @@ def execute_expire(
         monitor.check()
         monitor.report(Progress(phase=phase, bytes_done=freed, bytes_expected=total))
 
-    children = _children(repository, plan)
+    children = _Children(repository, plan)
     for backup in plan.expired:  # newest first: a child goes before its parent
         report("removing backups")
-        reason = children.get(backup.name) or _held(repository, backup, now)
+        reason = children.of(backup.name) or _held(repository, backup, now)
         if reason is not None:
             kept_after_all[backup.name] = reason
             continue
@@ -225,14 +226,25 @@ def whole_survey(repository: Repository, cluster: str) -> Survey:
     return survey
 
 
-def _children(repository: Repository, plan: ExpirePlan) -> dict[str, str]:
-    """Why backups of the plan are kept: for a child that was made since."""
-    known = {decision.backup.name for decision in plan.decisions}
-    return {
-        backup.parent: f"parent of {backup.name}"
-        for backup in repository.backups(plan.cluster)
-        if backup.parent is not None and backup.name not in known
-    }
+class _Children:
+    """Which backups are based on which, of those that have come since a plan, complete or begun."""
+
+    def __init__(self, repository: Repository, plan: ExpirePlan) -> None:
+        self._repository, self._cluster = repository, plan.cluster
+        self._seen = {decision.backup.name for decision in plan.decisions} | set(plan.abandoned)
+        self._reasons: dict[str, str] = {}
+
+    def of(self, name: str) -> str | None:
+        """Why a backup of the plan is kept, as of this moment."""
+        for other in self._repository.names(self._cluster):
+            if other in self._seen:
+                continue
+            with suppress(NotFoundError):
+                parent = self._repository.based_on(self._cluster, other)
+                self._seen.add(other)
+                if parent is not None:
+                    self._reasons[parent] = f"parent of {other}"
+        return self._reasons.get(name)
 
 
 def _held(repository: Repository, backup: BaseBackup, now: datetime) -> str | None:

@@ -81,14 +81,28 @@ def find_basis(asked: Asked, mode: BackupMode) -> Basis:
     if choice.parent is None:
         return Basis(parent=None, reason=choice.reason)
     try:
-        for backup in asked.repository.chain(choice.parent):
-            asked.repository.check_stored(backup)
+        asked.repository.check_chain(choice.parent)
         manifest = asked.repository.manifest(choice.parent)
     except IntegrityError as error:
         if mode is BackupMode.INCREMENTAL:
             raise
         return Basis(parent=None, reason=error.message)
     return Basis(parent=choice.parent, manifest=manifest, reason=choice.reason)
+
+
+def still_there(asked: Asked, basis: Basis, mode: BackupMode) -> Basis:
+    """The basis, looked at once more now that the claim on the backup's name tells whom it needs.
+
+    Who removes backups looks at claims: from here on the parent stays. Errors as `find_basis`.
+    """
+    try:
+        if basis.parent is not None:
+            asked.repository.check_chain(basis.parent)
+        return basis
+    except IntegrityError as error:
+        if mode is BackupMode.INCREMENTAL:
+            raise
+        return Basis(parent=None, reason=error.message)
 
 
 def _server(asked: Asked, is_on: bool) -> Summarizing:

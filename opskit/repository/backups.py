@@ -26,7 +26,7 @@ from opskit.repository.records import RECORD, record_name, stored_folder
 from opskit.repository.tar import BLOCK_BYTES, Owner, owner_of, read_header
 from opskit.repository.volumes import Volume
 from opskit.repository.wal import WalArchive
-from opskit.repository.writer import BackupWriter
+from opskit.repository.writer import CLAIM, BackupWriter
 from opskit.store import ObjectStat, Store
 
 _log = logging.getLogger(__name__)
@@ -126,11 +126,7 @@ class Repository:
         StoreError
             The storage failed.
         """
-        names = [
-            name
-            for folder in self._store.list(f"{cluster}/backups").folders
-            if is_backup_name(name := folder.rpartition("/")[2])
-        ]
+        names = self.names(cluster)
         with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as readers:
             found = dict(
                 zip(
@@ -246,6 +242,11 @@ class Repository:
                 "Look at the storage under the repository.",
             )
 
+    def check_chain(self, backup: BaseBackup) -> None:
+        """Look whether a backup and all that it is based on is there; errors as `chain` and `check_stored`."""
+        for member in self.chain(backup):
+            self.check_stored(member)
+
     def content(self, backup: BaseBackup) -> Content:
         """All that a backup restores to, whatever it is based on; errors as `chain` and `volumes`."""
         return read_content(self, backup)
@@ -287,7 +288,32 @@ class Repository:
             yield from listing.objects
             folders += listing.folders
 
-    def new_backup(self, cluster: str, started_at: datetime) -> BackupWriter:
+    def names(self, cluster: str) -> list[str]:
+        """The names of all backups of `cluster`, of those that are not complete, too; nothing is read."""
+        return [
+            name
+            for folder in self._store.list(f"{cluster}/backups").folders
+            if is_backup_name(name := folder.rpartition("/")[2])
+        ]
+
+    def based_on(self, cluster: str, name: str) -> str | None:
+        """What a backup is based on, be it complete or being written.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such backup, or it has neither a claim nor a record in this moment.
+        """
+        with suppress(NotFoundError):
+            return self._record(cluster, name).parent
+        with suppress(NotFoundError):
+            claim = self._content(f"{stored_folder(cluster, name)}/{CLAIM}").decode().split()
+            return claim[1] if len(claim) > 1 else None
+        return self._record(cluster, name).parent  # it has become complete between the two
+
+    def new_backup(
+        self, cluster: str, started_at: datetime, parent: str | None = None
+    ) -> BackupWriter:
         """Begin a backup that started then; it is named by the first second from then on that is free.
 
         What killed backups left more than a day ago is removed first, as far as it is among the newest 50.
@@ -298,7 +324,7 @@ class Repository:
             name = backup_name(started_at)
             if stored_folder(cluster, name) not in folders:
                 with suppress(ConflictError):  # somebody else's, in this very second
-                    return BackupWriter(self._store, cluster, name)
+                    return BackupWriter(self._store, cluster, name, parent)
             started_at += timedelta(seconds=1)
 
     def holds(self, cluster: str) -> Holds:

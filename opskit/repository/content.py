@@ -7,6 +7,7 @@ from typing import Protocol
 
 from opskit.errors import ErrorKind, IntegrityError
 from opskit.model.backup import BackupKind, BaseBackup
+from opskit.model.lsn import Lsn
 from opskit.repository.blocks import PREFIX
 from opskit.repository.extract import Source
 from opskit.repository.frames import FrameReader
@@ -132,8 +133,12 @@ def _leave_out(
 
 def _whole_label(chain: Sequence[BaseBackup], content: bytes) -> bytes:
     """The label of the whole backup; an increment's tells from where on it has changes."""
-    starts = [line for line in content.splitlines() if line.startswith(_FROM[0])]
-    if starts != [_FROM[0] + str(chain[1].start_lsn).encode()]:
+    starts = [
+        Lsn.parse(line.removeprefix(_FROM[0]).decode())
+        for line in content.splitlines()
+        if line.startswith(_FROM[0])
+    ]
+    if starts != [chain[1].start_lsn]:
         raise broken_chain(
             chain[0], f"its label does not say that it has the changes since {chain[1].start_lsn}"
         )

@@ -10,14 +10,15 @@ from opskit.repository.records import RECORD, stored_folder
 from opskit.repository.volumes import Volume, VolumeWriter
 from opskit.store import Store
 
-_CLAIM = "begun"
+CLAIM = "begun"
 
 
 class BackupWriter:
     """A backup that is being written: volumes first, the record last. Ends with `commit` or `discard`.
 
     A primary and its standbys do not see each other's backups, which may begin in the same second: so the name is
-    claimed by an object, which goes before the record comes.
+    claimed by an object, which goes before the record comes. Of an increment it names the parent, so that nobody
+    removes that one meanwhile.
 
     Raises
     ------
@@ -25,12 +26,13 @@ class BackupWriter:
         Somebody else has begun a backup of that name.
     """
 
-    def __init__(self, store: Store, cluster: str, name: str) -> None:
+    def __init__(self, store: Store, cluster: str, name: str, parent: str | None = None) -> None:
         self.name = name
         self._store = store
         self._folder = stored_folder(cluster, name)
         try:
-            store.put(f"{self._folder}/{_CLAIM}", [f"{name}\n".encode()])
+            claim = f"{name}\n" if parent is None else f"{name}\n{parent}\n"
+            store.put(f"{self._folder}/{CLAIM}", [claim.encode()])
         except ConflictError:
             raise
         except OpskitError:
@@ -51,7 +53,7 @@ class BackupWriter:
 
     def commit(self, backup: BaseBackup) -> None:
         """Put the record: from here on the backup exists."""
-        self._store.delete(f"{self._folder}/{_CLAIM}")
+        self._store.delete(f"{self._folder}/{CLAIM}")
         self._keep(RECORD, write_record(backup))
 
     def discard(self) -> None:
@@ -71,7 +73,7 @@ class BackupWriter:
 
     def _withdraw(self) -> None:
         with suppress(OpskitError):
-            self._store.delete(f"{self._folder}/{_CLAIM}")
+            self._store.delete(f"{self._folder}/{CLAIM}")
 
     def _keep(self, name: str, content: bytes) -> str:
         self._begun.append(name)

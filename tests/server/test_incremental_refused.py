@@ -3,6 +3,9 @@
 import gzip
 import subprocess
 import tarfile
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,10 @@ import pytest
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, ServerError
 from opskit.model.backup import BackupKind
 from opskit.model.increment import BackupMode, IncrementalRules
+from opskit.model.operation import Progress
+from opskit.model.retention import Retention
 from opskit.operations.download import ArchiveFormat, download
+from opskit.operations.expire import Expired, execute_expire, plan_expire
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import execute_restore, plan_restore
 from opskit.repository import Repository
@@ -143,6 +149,52 @@ def test_a_chain_without_its_parent_is_neither_restored_nor_downloaded(
         f"is based on {full.name!r}, which is missing",
     )
     assert not (scratch / "copy").exists()
+
+
+class _AtStoring(SilentMonitor):
+    """Does something when all of a backup has been received."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+
+    def report(self, progress: Progress) -> None:
+        """See `Monitor`."""
+        if progress.phase == "storing":
+            self._act()
+
+
+@only_18
+def test_a_parent_stays_while_an_increment_is_taken(
+    server: ServerFactory, repository: Repository
+) -> None:
+    """An expire keeps the parent of what is being written; if it is gone nevertheless, no increment is listed."""
+    source = server(SUMMARIZING)
+    full = take_next(source, repository)
+    now = full.started_at + timedelta(days=400)
+    everything = Retention(daily=0, max_age=timedelta(days=1))
+    expired = plan_expire(repository, "main", everything, now)
+    expired = replace(expired, decisions=(replace(expired.decisions[0], keep=False),), wal=())
+    done: list[Expired] = []
+
+    def expire() -> None:
+        done.append(execute_expire(expired, repository, now, SilentMonitor()))
+
+    child = take_next(source, repository, monitor=_AtStoring(expire))
+    assert [e.kept_after_all for e in done] == [{full.name: f"parent of {child.name}"}]
+    assert [backup.name for backup in repository.backups("main")] == [child.name, full.name]
+
+    assert_fails(
+        lambda: take_next(
+            source,
+            repository,
+            monitor=_AtStoring(lambda: repository.remove_backup("main", full.name)),
+        ),
+        IntegrityError,
+        ErrorKind.INCOMPLETE,
+        "which is missing",
+    )
+    assert [backup.name for backup in repository.backups("main")] == [child.name]
+    assert_free(source)
 
 
 @pytest.mark.sweep

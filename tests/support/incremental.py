@@ -10,7 +10,7 @@ from opskit.config import ClusterSettings
 from opskit.model.backup import BaseBackup, Trigger
 from opskit.model.increment import BackupMode, IncrementalRules
 from opskit.operations.backup import create_backup
-from opskit.operations.monitor import SilentMonitor
+from opskit.operations.monitor import Monitor, SilentMonitor
 from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
 from opskit.repository.snapshot import AUTO_CONF, backup_folder
@@ -25,6 +25,7 @@ def take_next(
     repository: Repository,
     mode: BackupMode = BackupMode.AUTO,
     rules: IncrementalRules = PATIENT,
+    monitor: Monitor | None = None,
 ) -> BaseBackup:
     """Take a backup of the cluster ``main``, an increment if it can be one."""
     return create_backup(
@@ -32,7 +33,7 @@ def take_next(
         repository,
         trigger=Trigger.ON_DEMAND,
         note="",
-        monitor=SilentMonitor(),
+        monitor=monitor or SilentMonitor(),
         mode=mode,
     )
 
