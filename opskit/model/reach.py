@@ -162,12 +162,11 @@ class Reach:
         if answer.moment == wish:
             return answer
         lanes = [t for t in self.timelines if timeline in (None, t)]
-        if by > timedelta():
-            here = self._reaching(moment, lanes, forward=True)
-            to = here if here is not None else answer.after
-        else:
-            here = self._reaching(moment, lanes, forward=False)
-            to = here if here is not None else answer.before
+        forward = by > timedelta()
+        to = self._end_ahead(moment, lanes, forward=forward)
+        if to is None:  # it is at the end: the next one begins where there is another
+            beside = timedelta(microseconds=1 if forward else -1)
+            to = self._neighbours(moment + beside, lanes)[1 if forward else 0]
         before, after = answer.before, answer.after
         reason = self._refusal(wish, lanes)
         if to is None:
@@ -177,7 +176,7 @@ class Reach:
     def _timeline_of(self, moment: datetime, lanes: Sequence[int]) -> int | None:
         return next((t for t in lanes if self._range_at(moment, t) is not None), None)
 
-    def _reaching(
+    def _end_ahead(
         self, moment: datetime, lanes: Sequence[int], *, forward: bool
     ) -> datetime | None:
         """The end of the range that `moment` lies in and before the end of, as seen in a direction."""

@@ -42,6 +42,9 @@ class Column:
 
     def shown(self, frame: pd.DataFrame) -> list[str]:
         """What stands in its cells; nothing where a value is missing."""
+        if self.kind is ColumnKind.TIME:
+            times = frame[self.name].dt.tz_convert("UTC").dt.strftime("%Y-%m-%d %H:%M:%S")
+            return [str(text) for text in times.fillna("")]
         return [
             "" if missing else self._text(value)
             for value, missing in zip(frame[self.name], frame[self.name].isna(), strict=True)
@@ -58,8 +61,6 @@ class Column:
 
     def _text(self, value: Any) -> str:
         match self.kind:
-            case ColumnKind.TIME:
-                return str(value.tz_convert("UTC").strftime("%Y-%m-%d %H:%M:%S"))
             case ColumnKind.SIZE:
                 return format_bytes(value)
             case ColumnKind.DURATION:
@@ -68,7 +69,7 @@ class Column:
                 return f"{value:,}"
             case ColumnKind.TRUTH:
                 return "yes" if value else "no"
-            case ColumnKind.TEXT:
+            case _:
                 return str(value)
 
 

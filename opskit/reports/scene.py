@@ -61,28 +61,36 @@ class Window:
 
 def read_scene(intervals: pd.DataFrame, backups: pd.DataFrame) -> Scene:
     """What `Cluster.recoverable` and `Cluster.backups` tell; of the backups only the complete ones."""
-    columns = ("timeline", "from_at", "to_at", "ends_because")
     ranges = [
         Range(
             timeline=int(timeline),
-            from_at=from_at.to_pydatetime(),
-            to_at=to_at.to_pydatetime(),
+            from_at=from_at,
+            to_at=to_at,
             ends_because=str(because),
             leads_on=because != NO_WAL,
         )
         for timeline, from_at, to_at, because in zip(
-            *(intervals[column] for column in columns), strict=True
+            intervals["timeline"],
+            _times(intervals["from_at"]),
+            _times(intervals["to_at"]),
+            intervals["ends_because"],
+            strict=True,
         )
     ]
     complete = backups[backups["status"] == "complete"].sort_values("stopped_at")
-    columns_of_marks = ("stopped_at", "name", "kind", "trigger", "timeline")
     marks = [
-        Mark(at=at.to_pydatetime(), name=name, kind=kind, trigger=trigger, timeline=int(timeline))
+        Mark(at=at, name=name, kind=kind, trigger=trigger, timeline=int(timeline))
         for at, name, kind, trigger, timeline in zip(
-            *(complete[column] for column in columns_of_marks), strict=True
+            _times(complete["stopped_at"]),
+            *(complete[column] for column in ("name", "kind", "trigger", "timeline")),
+            strict=True,
         )
     ]
     return Scene(Reach(ranges), marks)
+
+
+def _times(column: "pd.Series[pd.Timestamp]") -> Sequence[datetime]:
+    return list(pd.DatetimeIndex(column).to_pydatetime())
 
 
 def whole(scene: Scene, now: datetime, width: float = WIDTH) -> Window:

@@ -73,9 +73,9 @@ def _label(local: datetime, earlier: datetime | None, step: timedelta | None) ->
         )
     day = f"{local:%b} {local.day}"
     if step >= _DAY:
-        if earlier is None or earlier.year != local.year:
-            return f"{day}, {local.year}"
-        return f"{day}, {clock}" if clock else day
+        if clock:
+            return f"{day}, {clock}"
+        return f"{day}, {local.year}" if earlier is None or earlier.year != local.year else day
     if earlier is None or earlier.date() != local.date():
         return f"{day}, {clock or '00:00'}"
     return clock or "00:00"

@@ -33,12 +33,13 @@ LEGEND = (
     "Bars can be restored; striped: a gap; a thin line: no transaction ended. "
     "▲ full backup, △ incremental, a number: so many backups. Times are UTC."
 )
-_TOP, _LANE, _AXIS = 6, 46, 18
+_TOP, _LANE, _AXIS = 14, 46, 18
 _BAR_AT, _BAR = 16.0, 12.0
 _CROWDED = 13.0  # pixels: where backups are nearer to each other, they are drawn as numbers
 _PILE = 28.0  # pixels that a number takes
 _SLIT = 2.0
-_WORD = 34.0  # pixels that a word over a break takes
+_WORD = 26.0  # pixels that a word over a break takes
+_WORDS = 52.0  # pixels from which two gaps are named each
 _TICK = 118.0  # pixels that the longest label of a tick takes
 
 
@@ -149,7 +150,7 @@ def _axis(window: Window, y: float, zone: tzinfo, name: str) -> str:
     for time, label in ticks(window.start, window.end, most, zone):
         x = window.x(time)
         up = f'<path d="M{x:.1f} {_TOP}V{y + 3:.1f}" stroke="currentColor" stroke-opacity=".18"/>'
-        anchor = "start" if x < LEFT + 40 else "end" if x > window.width - 50 else "middle"
+        anchor = "start" if x < LEFT + 64 else "end" if x > window.width - 50 else "middle"
         place = f'x="{x:.1f}" y="{y + 14:.1f}" text-anchor="{anchor}"'
         parts.append(f"{up if zone is UTC else ''}<text {place}>{escape(label)}</text>")
     return "".join(parts)
@@ -162,8 +163,12 @@ def _short(zone: str) -> str:
 
 def _upright(x: float, bottom: float, word: str, *, dashes: str) -> str:
     style = f' stroke-dasharray="{dashes}"' if dashes else ' stroke-width="2"'
-    label = f'<text x="{x + 4:.1f}" y="{_TOP + 8}" font-size="11">{word}</text>' if word else ""
-    return f'<path d="M{x:.1f} {_TOP}V{bottom:.1f}" stroke="currentColor"{style}/>{label}'
+    label = (
+        f'<text x="{x - 4:.1f}" y="{_TOP - 4}" text-anchor="end" font-size="11">{word}</text>'
+        if word
+        else ""
+    )
+    return f'<path d="M{x:.1f} 2V{bottom:.1f}" stroke="currentColor"{style}/>{label}'
 
 
 def _lane(scene: Scene, timeline: int, window: Window, top: float) -> list[str]:
@@ -181,6 +186,7 @@ def _lane(scene: Scene, timeline: int, window: Window, top: float) -> list[str]:
             f'<rect x="{x:.1f}" y="{y:.1f}" width="{max(end - x, 2.0):.1f}" height="{_BAR}" rx="1.5" fill="{BLUE}"/>'
         )
     parts += _slits(between, window, y)
+    parts += _named(between, window, y)
     marks = [m for m in scene.marks if m.timeline == timeline and window.shows(m.at, m.at)]
     parts += [_marked(group, window, y + _BAR + 3) for group in _groups(marks, window)]
     return parts
@@ -201,21 +207,45 @@ def _break(between: Break, window: Window, y: float) -> str:
     start, end = window.x(between.after), window.x(between.until)
     if end - start < _SLIT:
         return ""
-    word, middle = "idle" if between.is_idle else "gap", y + _BAR / 2
+    middle = y + _BAR / 2
     look = (
         f'stroke="{BLUE}" stroke-width="2"'
         if between.is_idle
         else f'stroke="{ORANGE}" stroke-width="{_BAR}" stroke-dasharray="2 4"'
     )
-    label = (
-        f'<text x="{(start + end) / 2:.1f}" y="{y - 4:.1f}" text-anchor="middle" font-size="11">{word}</text>'
-        if end - start > _WORD
-        else ""
-    )
-    said = escape(f"{word}: {between}")
-    return (
-        f'<g><title>{said}</title><path d="M{start:.1f} {middle:.1f}H{end:.1f}" {look}/>{label}</g>'
-    )
+    said = escape(f"{_name(between)}: {between}")
+    return f'<g><title>{said}</title><path d="M{start:.1f} {middle:.1f}H{end:.1f}" {look}/></g>'
+
+
+def _named(breaks: Sequence[Break], window: Window, y: float) -> list[str]:
+    """The word over each gap, or over so many that stand close together, and over idle times that have room for it."""
+    words: list[tuple[float, str]] = []
+    groups: list[list[float]] = []
+    for between in breaks:
+        start, end = window.x(between.after), window.x(between.until)
+        if between.is_idle:
+            words += [((start + end) / 2, "idle")] if end - start > _WORD else []
+        elif groups and (start + end) / 2 - groups[-1][0] < _WORDS:
+            groups[-1].append((start + end) / 2)
+        else:
+            groups.append([(start + end) / 2])
+    for group in groups:
+        word = "gap" if len(group) == 1 else f"{len(group)} gaps"
+        words.append(((group[0] + group[-1]) / 2, word))
+    parts: list[str] = []
+    free = 0.0
+    for x, word in sorted(words):
+        half = 3.2 * len(word)
+        if x - half < free:
+            continue
+        free = x + half
+        place = f'x="{min(x, window.width - half):.1f}" y="{y - 5:.1f}"'
+        parts.append(f'<text {place} text-anchor="middle" font-size="11">{word}</text>')
+    return parts
+
+
+def _name(between: Break) -> str:
+    return "idle" if between.is_idle else "gap"
 
 
 def _slits(breaks: Sequence[Break], window: Window, y: float) -> list[str]:
@@ -225,7 +255,7 @@ def _slits(breaks: Sequence[Break], window: Window, y: float) -> list[str]:
         for gap in breaks
         if not gap.is_idle and window.x(gap.until) - window.x(gap.after) < _SLIT
     }
-    path = "".join(f"M{x} {y - 2:.1f}v{_BAR + 4:.1f}" for x in sorted(places))
+    path = "".join(f"M{x} {y - 3:.1f}v{_BAR / 2:.1f}" for x in sorted(places))
     return [f'<path d="{path}" stroke="{ORANGE}" stroke-width="{_SLIT}"/>'] if path else []
 
 

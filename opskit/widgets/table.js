@@ -38,7 +38,7 @@ async function render({ model, el }) {
   table.setAttribute("aria-label", model.get("_label"));
 
   function fill() {
-    const { keys, data } = model.get("_rows");
+    const { keys, data } = JSON.parse(model.get("_rows"));
     told = false;
     const page = api.page();
     api.clear();

@@ -4,6 +4,7 @@ It is itables' widget (DataTables) with three things added, by the script beside
 person sorted, filtered, turned to and selected; rows are selected by keys; and screen readers are told.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib.resources import files
@@ -28,7 +29,9 @@ class _Rows(ITable):
     )
     _itables = traitlets.Unicode(str(ITable._esm)).tag(sync=True)
     _label = traitlets.Unicode().tag(sync=True)
-    _rows: Any = traitlets.Dict({"keys": [], "data": []}).tag(sync=True)
+    _rows = traitlets.Unicode('{"keys": [], "data": []}').tag(
+        sync=True
+    )  # ipywidgets looks into lists, cell by cell
     _chosen: Any = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
 
@@ -56,6 +59,7 @@ class Table:
     ) -> None:
         self._key = key
         self._columns = columns_of(frame)
+        self._keys: set[str] = set()
         self._told: list[Callable[[], None]] = []
         self.widget = _Rows(
             pd.DataFrame(columns=[*(c.title for c in self._columns), *_ranks(self._columns)]),
@@ -82,20 +86,18 @@ class Table:
 
     @chosen.setter
     def chosen(self, keys: Sequence[str]) -> None:
-        there = set(self.widget._rows["keys"])
-        self.widget._chosen = [key for key in keys if key in there]
+        self.widget._chosen = [key for key in keys if key in self._keys]
 
     def show(self, frame: pd.DataFrame) -> None:
         """Show other rows of the same columns; order, filter, page and selection stay, where the rows still exist."""
         keys = ["" if pd.isna(value) else str(value) for value in frame[self._key]]
         shown = [[escape(text) for text in column.shown(frame)] for column in self._columns]
         ranked = [column.ranked(frame) for column in self._columns if column.is_ranked]
-        rows = {"keys": keys, "data": [list(row) for row in zip(*shown, *ranked, strict=True)]}
-        there = set(keys)
+        data = [list(row) for row in zip(*shown, *ranked, strict=True)]
+        self._keys = {key for key in keys if key}
         with self.widget.hold_sync():
-            if rows != self.widget._rows:
-                self.widget._rows = rows
-            self.widget._chosen = [key for key in self.widget._chosen if key in there]
+            self.widget._rows = json.dumps({"keys": keys, "data": data}, ensure_ascii=False)
+            self.widget._chosen = [key for key in self.widget._chosen if key in self._keys]
 
     def on_choose(self, callback: Callable[[], None]) -> None:
         """Have `callback` called whenever `chosen` changes."""
