@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
 from opskit.config import Settings
-from opskit.errors import InputError
+from opskit.errors import ErrorKind, InputError, ServerError
 from opskit.model.shown import Shown, card_html
 from opskit.model.target import TargetArguments, parse_target
 from opskit.operations.advance import advance, promote
@@ -15,6 +15,7 @@ from opskit.operations.copy import RestoredCopy
 from opskit.operations.monitor import Monitor, SilentMonitor
 from opskit.operations.recovery import recovery_planner
 from opskit.postgres.account import server_account
+from opskit.postgres.asking import FirstRows, cancel_queries, first_rows
 from opskit.postgres.programs import CompletedRun
 from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
@@ -49,6 +50,23 @@ class LocalCopy(Shown):
     def start(self, port: int | None = None, monitor: Monitor | None = None) -> "CopyServer":
         """Start its server, recover it to its target if it has one, and leave it running; see `RestoredCopy.start`."""
         return CopyServer(self.files.start(port, monitor))
+
+    def attached(self) -> "CopyServer":
+        """Its server that runs, whoever started it.
+
+        Raises
+        ------
+        ServerError
+            It does not run.
+        """
+        server = self.files.attached()
+        if server is None:
+            raise ServerError(
+                f"the copy in {str(self.directory)!r} is not running",
+                ErrorKind.SERVER_GONE,
+                "Start it first.",
+            )
+        return CopyServer(server)
 
     def advance(
         self,
@@ -109,6 +127,14 @@ class CopyServer:
 
         rows = self.server.query(sql, database)
         return pd.DataFrame(rows.rows, columns=list(rows.columns))
+
+    def first_rows(self, sql: str, database: str = "postgres", limit: int = 200) -> FirstRows:
+        """Run one statement and return its first rows; errors as `opskit.postgres.asking.first_rows`."""
+        return first_rows(self.server.conninfo(database), sql, limit)
+
+    def cancel_queries(self) -> None:
+        """Cancel what `first_rows` asks at the moment."""
+        cancel_queries(self.server.conninfo())
 
     def run(self, program: str, *arguments: str) -> CompletedRun:
         """Run one of PostgreSQL's programs against it, ``pg_amcheck`` for example; see `LocalServer.run`."""

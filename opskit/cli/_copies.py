@@ -198,6 +198,7 @@ def advance(
     promote: Annotated[
         bool, typer.Option("--promote", help="End recovery at the target, or where the copy is.")
     ] = False,
+    operation: OperationId = None,
 ) -> None:
     """Move a copy that was restored with --pause on to a later target, and print the psql line.
 
@@ -205,22 +206,33 @@ def advance(
     """
     source = _copy(context, directory)
     target = _target(at, lsn, xid, restore_point, False, latest, exclusive, "latest")
-    copy = open_cluster(context, source.cluster).copy(directory)
-    if promote and not target:
-        server = copy.promote()
-    else:
-        with monitored(context.obj.ending) as monitor:
-            server = copy.advance(pause=not promote, monitor=monitor, **target)
+    main = open_cluster(context, source.cluster)
+    with monitored(context.obj.ending) as monitor:
+        if operation is not None:
+            server = main.advance_copy(
+                directory, promote=promote, monitor=monitor, operation=operation, **target
+            )
+        elif promote and not target:
+            server = main.copy(directory).promote()
+        else:
+            server = main.copy(directory).advance(pause=not promote, monitor=monitor, **target)
     typer.echo(server.psql_line())
 
 
 @app.command()
-def start(context: typer.Context, directory: Directory, port: Port = None) -> None:
+def start(
+    context: typer.Context, directory: Directory, port: Port = None, operation: OperationId = None
+) -> None:
     """Start a restored copy, and print the psql line.
 
     It runs as the account that runs servers, with the PostgreSQL programs of its major version, until it is stopped.
     """
     copy = _copy(context, directory)
+    if operation is not None:
+        source = open_cluster(context, copy.cluster)
+        with monitored(context.obj.ending) as monitor:
+            source.run_copy(directory, port=port, monitor=monitor, operation=operation)
+        return
     with waiting("starting the copy"):
         server = copy.start(port)
     typer.echo(server.psql_line())

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 
 from opskit.cluster._audit import Audit, verify_audit
+from opskit.cluster._copies import Copies
 from opskit.cluster._freshness import Fresh
 from opskit.cluster._reports import Reports
-from opskit.cluster._restores import Restores
 from opskit.cluster._retention import Retained
 from opskit.cluster._wal import Wal
 from opskit.config import load_settings
@@ -40,7 +40,7 @@ def clusters(config: Path | str | None = None) -> list[str]:
     return sorted(load_settings(Path(config) if config else None).clusters)
 
 
-class Cluster(Restores, Wal, Retained, Fresh, Reports, Audit):
+class Cluster(Copies, Wal, Retained, Fresh, Reports, Audit):
     """One configured cluster, its backups, its WAL archive, what of them is kept, and the reports and audit log on it.
 
     `create_backup`, `download` and `restore` work in this process and return when they are done; `start_backup`,

@@ -8,15 +8,18 @@ its own, so a panel may be closed, made again or doubled at any time, and finds 
 from opskit.widgets.backups import BackupsPanel, backups_panel
 from opskit.widgets.clusters import ClustersPanel, clusters_panel
 from opskit.widgets.reports import ReportsPanel, reports_panel
+from opskit.widgets.restore import RestorePanel, restore_panel
 from opskit.widgets.start import StartPanel, start_panel
 
 __all__ = [
     "BackupsPanel",
     "ClustersPanel",
     "ReportsPanel",
+    "RestorePanel",
     "StartPanel",
     "backups_panel",
     "clusters_panel",
     "reports_panel",
+    "restore_panel",
     "start_panel",
 ]

@@ -91,6 +91,12 @@ class OperationCard(Card):
         """The backup that the operation is about, once that is known."""
         return self.operation.backup if self.operation is not None else None
 
+    @property
+    def directory(self) -> str:
+        """The directory of the copy that it works on; empty where it works on none."""
+        parameters = self.operation.parameters if self.operation is not None else {}
+        return parameters.get("directory", "")
+
     def press(self) -> bool:
         """Cancel what runs; what has ended is to be taken away."""
         if not self.is_running:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import ipywidgets
 
+from opskit.errors import InputError
 from opskit.runbooks import open_as_notebook
 from opskit.widgets._ask import Clicked
 
@@ -15,7 +16,10 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """A runbook with the parameters that do what the panel would do now, and the Python that does."""
+    """A runbook with the parameters that do what the panel would do now, and the Python that does.
+
+    `runbook` is empty where none does it.
+    """
 
     runbook: str
     parameters: Mapping[str, Value]
@@ -58,6 +62,11 @@ class Teach:
 
     def _open(self) -> None:
         lesson = self._lesson()
+        if not lesson.runbook:
+            raise InputError(
+                "no runbook does this",
+                hint="Runbooks restore a backup, a time on the newest timeline, or the archive's end.",
+            )
         path = open_as_notebook(lesson.runbook, lesson.parameters, self._folder)
         self.message.value = (
             f"<p>Written: <code>{escape(path.name)}</code> in {escape(str(path.parent))}; open it in the file"

@@ -56,8 +56,9 @@ def chosen(panel: BackupsPanel) -> str:
 
 def listed(panel: BackupsPanel) -> list[dict[str, str]]:
     """The rows of the panel's table, as texts."""
+    rows = json.loads(panel.table.widget._rows)["data"]
     titles = [column.title for column in columns_of(listing_frame([], [], {}))]
-    return [dict(zip(titles, row, strict=False)) for row in panel.table.widget._rows["data"]]
+    return [dict(zip(titles, row, strict=False)) for row in rows]
 
 
 @on_one_major
