@@ -44,6 +44,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often each side runs")
     parser.add_argument("--relations", type=int, default=10_000, help="of the crowded cluster")
+    parser.add_argument("--clusters", type=int, default=10_000, help="of the simulated fleet")
     parser.add_argument(
         "--rows",
         type=_rows,

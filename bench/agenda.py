@@ -17,6 +17,12 @@ from bench.contests import (
     start_contest,
 )
 from bench.file_contests import get_contest, push_all, push_contest
+from bench.fleet_contests import (
+    look_contest,
+    planning_contest,
+    queue_contest,
+    simulated_fleet,
+)
 from bench.log_contests import fill_archive, stream_contest
 from bench.logged import CLUSTER, PLAIN, SEGMENT_BYTES, logged_cluster, plain_segments, write_log
 from bench.peers import Installed, get_side, installed_peers, join, push_side, server_options
@@ -32,7 +38,7 @@ MAJOR = 18
 OF_LARGE = ("backup", "restore", "download", "start")
 OF_LOG = ("stream", "push", "get", "recovery", "busy")
 SEGMENTS_ONE_BY_ONE = 16
-ROWS = (*OF_LARGE, "crowded", *OF_LOG, "peers")
+ROWS = (*OF_LARGE, "crowded", *OF_LOG, "fleet", "peers")
 
 
 class Agenda:
@@ -51,6 +57,8 @@ class Agenda:
             self._hold_crowded()
         if self._wants(*OF_LOG):
             self._hold_log()
+        if self._wants("fleet"):
+            self._hold_fleet()
         if self._wants("peers"):
             self._hold_peers()
         return self._report()
@@ -115,6 +123,17 @@ class Agenda:
             self._hold("recovery", lambda: recovery_contest(place, logged))
             self._hold("busy", lambda: busy_contest(place, logged, scale))
         self._clear(CLUSTER, CLUSTER)
+
+    def _hold_fleet(self) -> None:
+        place, clusters = self._place, self._options.clusters
+        programs = find_programs(MAJOR).usable_by(place.account)
+        tell(f"making up {clusters:,} clusters")
+        with simulated_fleet(place, programs, clusters) as fleet:
+            self._notes.append(f"the fleet's queue in PostgreSQL {programs.version}")
+            self._hold("fleet", lambda: look_contest(fleet))
+            self._hold("fleet", lambda: planning_contest(fleet))
+            self._hold("fleet", lambda: queue_contest(fleet))
+        self._clear("fleet", "fleet")
 
     def _hold_peers(self) -> None:
         peers = installed_peers()

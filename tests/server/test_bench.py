@@ -14,6 +14,7 @@ def test_every_row_has_figures(scratch: Path) -> None:
     report = scratch / "report.md"
     # Without pgBackRest and Barman: they are not everywhere, and their waiting for WAL takes longer than all the rest.
     options = ["--scale", "0.05", "--rounds", "1", "--relations", "400", "--no-peers"]
+    options += ["--clusters", "100"]
     places = ["--directory", str(scratch), "--write", str(report)]
     ended = subprocess.run(
         [sys.executable, "-m", "bench", *options, *places],
@@ -28,7 +29,8 @@ def test_every_row_has_figures(scratch: Path) -> None:
     rows = [line for line in text.splitlines() if re.match(r"\| [^|]", line)]
     measured = [row for row in rows if "MiB" not in row]
     of_large, crowded, of_log = 3 + 3 + 2 + 2, 4 + 3, 4 + 3 + 2 + 3 + 3
-    assert len(measured) == of_large + crowded + of_log, text
+    of_fleet = 2 + 2 + 2
+    assert len(measured) == of_large + crowded + of_log + of_fleet, text
     assert "did not run" not in text
     weighed = len(rows) - len(measured)
     assert weighed == 3 + 2 + 4, text
