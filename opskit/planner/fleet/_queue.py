@@ -25,6 +25,7 @@ from opskit.postgres.connection import SERVER_KEEPALIVES, connect, server_errors
 TASK = "opskit.scheduled_backup"
 _STALLED_SECONDS = 20.0
 _AT_ONCE = 500
+_MANY = 50
 _LIMIT_LOCK = (
     0x6F70736B  # "opsk", the first half of a two-part advisory lock; the second is the queue's name
 )
@@ -139,6 +140,11 @@ class Queue:
             except AlreadyEnqueued:
                 continue  # another planner is at it, and whoever has the next turn sees what was left out
             count += len(batch)
+        if count >= _MANY:
+            # Or PostgreSQL takes the table for small until autovacuum has seen it, and who fetches a job compares each
+            # with all others: seconds for every job, where it is a millisecond.
+            async with self._transaction() as connection:
+                await connection.execute("ANALYZE procrastinate_jobs")
         return count
 
     def _job(self, due: Due) -> Job:
@@ -211,15 +217,17 @@ class _Jobs(JobManager):
         if self._store_limit is None:
             return await super().fetch_job(queues, worker_id)
         async with self._pool_of.pool.connection() as connection:
-            # Two statements: the second one's snapshot is taken when the lock is held.
-            await connection.execute(
-                "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LIMIT_LOCK, self._queue)
-            )
-            cursor = await connection.execute(
-                "SELECT count(*) FROM procrastinate_jobs WHERE status = 'doing' AND queue_name = %s",
-                (self._queue,),
-            )
-            row = await cursor.fetchone()
+            # Two statements in one message: the second one's snapshot is taken when the lock is held.
+            async with connection.pipeline():
+                await connection.execute(
+                    "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (_LIMIT_LOCK, self._queue)
+                )
+                cursor = await connection.execute(
+                    "SELECT count(*) FROM procrastinate_jobs"
+                    " WHERE status = 'doing' AND queue_name = %s",
+                    (self._queue,),
+                )
+                row = await cursor.fetchone()
             if row is not None and row[0] >= self._store_limit:
                 return None
             found = await self._pool_of.execute_query_one_async_with_connection(
@@ -231,7 +239,7 @@ class _Jobs(JobManager):
         """As Procrastinate does, unless the job is somebody else's by now: the queue was out of reach for long."""
         await self._if_held(
             job,
-            "SELECT procrastinate_finish_job_v1(%(id)s, %(status)s, %(delete)s)",
+            "SELECT procrastinate_finish_job_v1(id, %(status)s, %(delete)s) FROM held",
             {"status": status.value, "delete": delete_job},
         )
 
@@ -250,20 +258,20 @@ class _Jobs(JobManager):
         """Put the job back into the queue, if it is held by the worker that `job` says; whether it was."""
         return await self._if_held(
             job,
-            "SELECT procrastinate_retry_job_v2(%(id)s, %(at)s, NULL, NULL, NULL)",
+            "SELECT procrastinate_retry_job_v2(id, %(at)s, NULL, NULL, NULL) FROM held",
             {"at": again_at},
         )
 
     async def _if_held(self, job: Job, change: Any, values: Mapping[str, object]) -> bool:
+        """Have a function of Procrastinate change the job, once it is locked and held by its worker."""
+        # no worker: its row was removed, for it had shown no sign of life
+        held = (
+            "WITH held AS MATERIALIZED (SELECT id FROM procrastinate_jobs WHERE id = %(id)s AND status = 'doing'"
+            " AND (worker_id = %(worker)s OR worker_id IS NULL) FOR UPDATE) "
+        )
         with server_errors():
             async with self._pool_of.pool.connection() as connection:
                 cursor = await connection.execute(
-                    # no worker: its row was removed, for it had shown no sign of life
-                    "SELECT FROM procrastinate_jobs WHERE id = %s AND status = 'doing'"
-                    " AND (worker_id = %s OR worker_id IS NULL) FOR UPDATE",
-                    (job.id, job.worker_id),
+                    held + change, {"id": job.id, "worker": job.worker_id, **values}
                 )
-                if cursor.rowcount != 1:
-                    return False
-                await connection.execute(change, {"id": job.id, **values})
-        return True
+                return cursor.rowcount == 1
