@@ -117,7 +117,7 @@ class Board:
     def _show_head(self) -> None:
         place = str(self.settings.file or "made in a program")
         self._head.value = (
-            f"<h3>{escape(self._title)}</h3><p>{escape(self._summary)}</p>"
+            f"<h2>{escape(self._title)}</h2><p>{escape(self._summary)}</p>"
             f"<dl><dt>Configuration</dt><dd><code>{escape(place)}</code></dd></dl>"
         )
 

@@ -69,7 +69,7 @@ class Header:
     def _draw(self) -> None:
         tone = ' class="opskit-failed"' if self._is_silent else ""
         self.widget.value = (
-            f"<h3>{escape(self._cluster.name)}</h3>"
+            f"<h2>{escape(self._cluster.name)}</h2>"
             f"<dl><dt>Server</dt><dd{tone}>{escape(self._server)}</dd>"
             f"<dt>Repository</dt><dd><code>{escape(self._cluster.repository.url)}</code>"
             f" <span>{escape(self._stored)}</span></dd></dl>"

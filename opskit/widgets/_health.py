@@ -69,7 +69,7 @@ def health_html(heard: Heard, notebooks: str) -> str:
     )
     return (
         f'<section class="opskit-health opskit-is-{_TONES[health]}" aria-label="{name}: {health}">'
-        f'<h4>{name} <span class="opskit-state"><span aria-hidden="true">{_MARKS[health]}</span> {health}</span></h4>'
+        f'<h3>{name} <span class="opskit-state"><span aria-hidden="true">{_MARKS[health]}</span> {health}</span></h3>'
         f"{_wrong(heard)}<dl>{rows}</dl><p>{notebooks}</p></section>"
     )
 

@@ -6,14 +6,15 @@ The pictures are put into ``$OPSKIT_TEST_IMAGES`` where that is set: `make image
 import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Request, ViewportSize, expect, sync_playwright
 
 from opskit.cluster import Cluster
 from opskit.config import Settings, load_settings
@@ -46,6 +47,7 @@ SETTLED = {
 
 on_one_major = pytest.mark.parametrize("programs", [18], indirect=True)
 
+_SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 _THEME = "async (theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
 _STOPS = """panel => {
     const stops = [...panel.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex]')]
@@ -136,8 +138,8 @@ def test_panels_are_for_everybody(firm: Settings, browser: Browser, scratch: Pat
 
 
 def _look_at(book: str, lab: Lab, browser: Browser) -> None:
-    size = {"width": 1240, "height": 2200}  # tall: what is scrolled out of sight is in no picture
-    page = browser.new_page(timezone_id=TIMEZONE, viewport=size)  # type: ignore[arg-type]
+    tall: ViewportSize = {"width": 1240, "height": 2200}  # what is out of sight is in no picture
+    page = browser.new_page(timezone_id=TIMEZONE, viewport=tall)
     told: list[str] = []
     page.on("pageerror", lambda error: told.append(f"{book}: {error}"))
     opened = LabPage(page, lab)
@@ -190,12 +192,16 @@ def test_exported_pages_are_for_everybody(firm: Settings, browser: Browser) -> N
     reports = firm.reports_directory
     (page_of_run,) = reports.glob("main/*/*/*-scheduled_backup.html")
     for file in (page_of_run, reports / "index.html"):
-        for scheme in ("light", "dark"):
-            page = browser.new_page(color_scheme=scheme, timezone_id=TIMEZONE)  # type: ignore[arg-type]
+        for scheme in _SCHEMES:
+            page = browser.new_page(color_scheme=scheme, timezone_id=TIMEZONE)
             asked: list[str] = []
-            page.on("request", lambda request, asked=asked: asked.append(request.url))
+            page.on("request", _noted(asked))
             page.goto(file.as_uri())
             assert_accessible(page)
             _tab_through(page.locator("body"))
             assert asked == [file.as_uri()]
             page.close()
+
+
+def _noted(asked: list[str]) -> Callable[[Request], None]:
+    return lambda request: asked.append(request.url)

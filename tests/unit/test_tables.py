@@ -81,6 +81,10 @@ def _entry() -> StoredEntry:
     return AuditEntry(number=1, at=EPOCH, previous=START, event=event).stored()
 
 
+def _getter(owner: type, name: str) -> Any:
+    return inspect.getattr_static(owner, name).fget
+
+
 # A table of something, the same of nothing, and where its columns are promised.
 TABLES: dict[str, tuple[Callable[[], pd.DataFrame], Callable[[], pd.DataFrame], Any]] = {
     "backups": (
@@ -112,12 +116,12 @@ TABLES: dict[str, tuple[Callable[[], pd.DataFrame], Callable[[], pd.DataFrame], 
     "decisions": (
         lambda: decisions_table(EXPIRE),
         lambda: decisions_table(NOTHING),
-        WhatIf.backups.fget,
+        _getter(WhatIf, "backups"),
     ),
     "lost": (
         lambda: WhatIf(EXPIRE, [LOST]).lost,
         lambda: WhatIf(NOTHING, None).lost,
-        WhatIf.lost.fget,
+        _getter(WhatIf, "lost"),
     ),
     "holds": (lambda: holds_table([HOLD]), lambda: holds_table([]), holds_table),
     "clusters": (
@@ -135,7 +139,7 @@ _ORDERS = r"newest first|in the given order|by rising|newest backup first"
 def test_a_table_keeps_its_promises(
     full: Callable[[], pd.DataFrame], empty: Callable[[], pd.DataFrame], promise: Any
 ) -> None:
-    """Its docstring names every column and the order; names tell sizes and times in UTC; without a row it is the same."""
+    """Its docstring names columns and order; names tell sizes and times in UTC; without a row it is the same."""
     table, nothing = full(), empty()
     assert len(table) > 0 and len(nothing) == 0
     assert table.dtypes.equals(nothing.dtypes)
