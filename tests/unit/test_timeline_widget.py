@@ -174,8 +174,8 @@ def test_a_column_reads_as_what_it_is() -> None:
     frame = pd.DataFrame(
         {
             "stored_bytes": pd.array([2**63, 999, None], dtype="UInt64"),
-            "started_at": pd.to_datetime(
-                ["2026-11-22 14:05Z", "2026-01-01 00:00Z", None], utc=True
+            "started_at": pd.Series(
+                ["2026-11-22 14:05Z", "2026-01-01 00:00Z", None], dtype="datetime64[us, UTC]"
             ),
             "took": pd.to_timedelta([90, None, 4000], unit="s"),
             "timeline": pd.array([2**62 + 1, 2**62, 3], dtype="int64"),
