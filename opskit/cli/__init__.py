@@ -67,6 +67,7 @@ def _command(arguments: "Sequence[str]") -> int:
         _audit,
         _commands,
         _copies,
+        _metrics,
         _retention,
         _runbooks,
         _schedule,

@@ -100,14 +100,15 @@ class Fresh(OpenedCluster):
                 errors[name] = StoreError(f"{error.filename!r} cannot be read: {reason}")
             return otherwise
 
+        no_reports: list[Report] = []
+        no_backups: list[BaseBackup] = []
         operations: list[Operation] = []
-        reports: list[Report] = []
-        backups: list[BaseBackup] = []
+        operations = read("catalog", self._operations, operations)
         return Sources(
-            operations=read("catalog", self._operations, operations),
-            reports=read("reports", self._reports, reports),
+            operations=operations,
+            reports=read("reports", self._reports, no_reports),
             wal=read("WAL archive", lambda: self._wal(patience_seconds), None),
-            backups=read("repository", lambda: self.repository.backups(self.name), backups),
+            backups=read("repository", lambda: self._held(operations), no_backups),
             errors=errors,
             at=datetime.now(UTC),
         )
@@ -141,6 +142,22 @@ class Fresh(OpenedCluster):
             for kind in _JUDGED
             for operation in self.catalog.operations(cluster=self.name, kind=kind, limit=_LOOKED_AT)
         ]
+
+    def _held(self, operations: Sequence[Operation]) -> list[BaseBackup]:
+        """The backups that are there; an error where nothing is, and something was: a disk that is not mounted."""
+        backups = self.repository.backups(self.name)
+        taken = [o for o in operations if o.kind is OperationKind.BACKUP]
+        if backups or all(o.status is not OperationStatus.COMPLETE for o in taken):
+            return backups
+        try:
+            self.repository.system_identifier(self.name)
+        except NotFoundError as error:
+            raise StoreError(
+                f"{error.message}, though backups of it were taken",
+                ErrorKind.STORE_UNREACHABLE,
+                "See whether it is mounted, and whether repository.url still names it.",
+            ) from None
+        return backups
 
     def _reports(self) -> list[Report]:
         from opskit.reports.index import read_reports

@@ -57,7 +57,7 @@ def test_conda_gets_every_extra() -> None:
 def test_every_dependency_has_a_lower_bound_only() -> None:
     """Each dependency names the oldest release that will do, and no upper bound."""
     for dependency in _project()["dependencies"]:
-        assert re.fullmatch(r"[a-z0-9-]+(\[[a-z]+\])?>=[0-9.]+", dependency), dependency
+        assert re.fullmatch(r"[a-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+", dependency), dependency
 
 
 def test_changelog_fragments_are_well_formed() -> None:
