@@ -11,7 +11,7 @@ OPSKIT := $(BIN)/opskit
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all check bench clean
+.PHONY: help demo lab test test-all check images bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -46,6 +46,9 @@ check: $(VENV)/dev.stamp ## style, types and floors only
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+images: $(VENV)/dev.stamp ## the documentation's pictures of the panels, taken anew
+	OPSKIT_TEST_IMAGES="$(CURDIR)/docs/images" $(BIN)/python -m pytest tests/notebooks/test_looks.py -k panels
 
 bench: $(VENV)/dev.stamp ## speed and memory beside PostgreSQL's own tools; SCALE=10 is 3 GB of data
 	$(BIN)/python -m bench --scale $(SCALE)

@@ -18,7 +18,7 @@ from opskit.widgets.table import Table
 _SECONDS = 10.0
 _ALL = "all"
 _FILTERS = {"cluster": "Cluster", "runbook": "Runbook", "outcome": "Outcome"}
-_SHOWN = ["run", "outcome", "started_at", "duration", "files", "signed", "reason"]
+_SHOWN = ["run", "outcome", "started_at", "duration", "files", "reason"]
 _MARKS = {"passed": "✓", "failed": "✕", "died": "✕", "aborted": "■", "running": "●"}
 
 

@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from opskit.reports.index import read_reports
 from opskit.reports.index_page import render_index
 from opskit.runbooks import run_runbook
+from tests.notebooks.accessible import assert_accessible
 from tests.notebooks.books import FINISH, PASS, write_book, write_settings
 from tests.notebooks.lab import TIMEZONE, launch
 from tests.support.reports import run_of, write_report
@@ -51,6 +52,7 @@ def test_a_run_is_found_in_the_browser(browser: Browser, tmp_path: Path) -> None
     page.goto((reports / "index.html").as_uri())
     expect(page.get_by_role("heading", level=1)).to_have_text("Runbook reports")
     assert sorted(_rows(page)) == ["broken", "real", "slow"]
+    assert_accessible(page)
     page.get_by_label("Outcome").select_option("failed")
     assert _rows(page) == ["broken"]
     expect(page.locator("#counted")).to_have_text("1 of 3 runs")
@@ -67,6 +69,8 @@ def test_a_run_is_found_in_the_browser(browser: Browser, tmp_path: Path) -> None
     )
     page.get_by_role("row", name="real").get_by_role("link", name="real").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("A small book")
+    page.emulate_media(color_scheme="dark")
+    assert_accessible(page)
     assert asked == [(reports / "index.html").as_uri(), result.html.as_uri()]
     assert told == []
 

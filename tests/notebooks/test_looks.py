@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Request, ViewportSize, expect, sync_playwright
 
+import opskit
 from opskit.cluster import Cluster
 from opskit.config import Settings, load_settings
 from opskit.model.backup import Trigger, write_record
@@ -35,14 +36,17 @@ from tests.support.streams import KEPT, caught_up, streaming
 from tests.support.wal import SYSTEM
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SERVED = Path(opskit.__file__).parent / "jupyter" / "lab"  # what `opskit lab` gives to Jupyter
 COLOURS = 128
+PLACE = "/srv/opskit"
 DAY = timedelta(days=1)
-SETTLED = {
-    "start_here": "all is well",
-    "backups": "before the migration",
-    "restore": "Choose a moment",
-    "reports": "scheduled_backup",
-    "clusters": "Largest clusters",
+# What each panel says once it is up, and what is done with it before the picture.
+SETTLED: dict[str, tuple[str, Callable[[Locator], None]]] = {
+    "start_here": ("all is well", lambda panel: None),
+    "backups": ("before the migration", lambda panel: None),
+    "restore": ("Choose a moment", lambda panel: _choose_latest(panel)),
+    "reports": ("scheduled_backup", lambda panel: panel.get_by_role("row").nth(2).click()),
+    "clusters": ("Largest clusters", lambda panel: None),
 }
 
 on_one_major = pytest.mark.parametrize("programs", [18], indirect=True)
@@ -55,6 +59,11 @@ _STOPS = """panel => {
     stops.forEach((stop, number) => stop.dataset.stop = number);
     if (stops.length) stops[0].focus();
     return stops.length;
+}"""
+_PLACED = """(panel, [root, place]) => {
+    const texts = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(root, place);
+    for (const input of panel.querySelectorAll('input')) input.value = input.value.replaceAll(root, place);
 }"""
 _HERE = "document.activeElement.dataset.stop ?? ''"
 
@@ -71,7 +80,7 @@ def firm(server: ServerFactory, settings: SettingsFactory) -> Iterator[Settings]
     made.file.write_text(
         f'{told}schedule = "0 2 * * *"\n{retention}\n'
         f'[clusters.billing]\nconninfo = "service=billing"\nschedule = "30 1 * * *"\n{retention}\n'
-        '[clusters.warehouse]\nconninfo = "service=warehouse"\n',
+        '[clusters.warehouse]\nconninfo = "service=warehouse"\nschedule = "0 3 * * *"\n',
         encoding="utf-8",
     )
     made = load_settings(made.file)
@@ -132,7 +141,9 @@ def test_panels_are_for_everybody(firm: Settings, browser: Browser, scratch: Pat
     expect.set_options(timeout=PATIENCE * 1000)
     books = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     assert books == sorted(SETTLED)
-    with running_lab(root, home, {"OPSKIT_CONFIG": str(firm.file)}) as lab:
+    with running_lab(
+        root, home, {"OPSKIT_CONFIG": str(firm.file), "JUPYTER_CONFIG_PATH": str(SERVED)}
+    ) as lab:
         for book in books:
             _look_at(book, lab, browser)
 
@@ -147,17 +158,24 @@ def _look_at(book: str, lab: Lab, browser: Browser) -> None:
     page.evaluate(_THEME, "JupyterLab Light")
     opened.run_all()
     panel = page.locator(".jp-OutputArea-output .opskit-panel")
-    expect(panel).to_contain_text(SETTLED[book])
+    says, act = SETTLED[book]
+    expect(panel).to_contain_text(says)
     expect(panel).not_to_contain_text("being asked")
+    act(panel)
     for theme in ("Light", "Dark"):
         page.evaluate(_THEME, f"JupyterLab {theme}")
         expect(page.locator(f"body[data-jp-theme-name='JupyterLab {theme}']")).to_have_count(1)
         page.wait_for_load_state("networkidle")
-        _picture(panel, f"{book}-{theme.lower()}")
+        _picture(panel, f"{book}-{theme.lower()}", lab.root)
         assert_accessible(page, ".jp-OutputArea-output .opskit-panel")
     _tab_through(panel)
     assert opened.foreign == [] and told == []
     page.close()
+
+
+def _choose_latest(panel: Locator) -> None:
+    panel.get_by_role("button", name="Latest").click()
+    expect(panel.get_by_role("button", name="Restore main")).to_be_enabled()
 
 
 def _tab_through(panel: Locator) -> None:
@@ -172,12 +190,13 @@ def _tab_through(panel: Locator) -> None:
     assert not missed, [panel.locator(f"[data-stop='{stop}']").inner_html() for stop in missed]
 
 
-def _picture(panel: Locator, name: str) -> None:
-    """A picture of a panel, where pictures are wanted; of few colours, since it is committed."""
+def _picture(panel: Locator, name: str, root: Path) -> None:
+    """A picture of a panel, where pictures are wanted: of few colours, and in a place as it may be yours."""
     directory = os.environ.get("OPSKIT_TEST_IMAGES")
     if directory is None:
         return
     panel.page.mouse.move(0, 0)
+    panel.evaluate(_PLACED, [str(root), PLACE])
     panel.evaluate("panel => { document.activeElement.blur(); panel.scrollIntoView(); }")
     with Image.open(io.BytesIO(panel.screenshot(animations="disabled"))) as taken:
         few = taken.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
