@@ -37,6 +37,9 @@ BACKUP_KEYS = (
     "cluster_bytes",
     "parent",
     "note",
+    "chain_length",
+    "full_bytes",
+    "reason",
 )
 _AMOUNTS = ("Took", "Size", "Stored")
 _LAST_WIDTH = 16
@@ -155,6 +158,7 @@ def backup_facts(backup: BaseBackup) -> dict[str, str]:
         "system identifier": backup.system_identifier,
         "PostgreSQL": backup.postgresql_version,
         "kind": f"{backup.kind} ({backup.reason})" if backup.reason else str(backup.kind),
+        "parent": backup.parent or "",
         "trigger": str(backup.trigger),
         "started": format_time(backup.started_at),
         "stopped": f"{format_time(backup.stopped_at)} ({_duration(backup.started_at, backup.stopped_at)})",

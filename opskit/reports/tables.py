@@ -9,6 +9,7 @@ import pandas as pd
 
 from opskit.model.audit import StoredEntry
 from opskit.model.backup import BackupKind, BaseBackup, Trigger
+from opskit.model.increment import chain_of
 from opskit.model.operation import Operation, OperationStatus, shown_status
 from opskit.operations.wal_gaps import TimelineWal
 from opskit.reports.report import Report
@@ -30,6 +31,9 @@ _BACKUPS = {
     "stored_bytes": BYTES,
     "parent": TEXT,
     "note": TEXT,
+    "chain_length": NUMBER,
+    "full_bytes": BYTES,
+    "reason": TEXT,
 }
 _OPERATIONS = {
     "id": TEXT,
@@ -101,9 +105,12 @@ def backup_rows(
     The status is ``complete``, ``running`` or ``failed``; a backup that was cancelled or whose process died failed.
     What an operation cannot know (yet) is `None`.
     """
+    known = {backup.name: backup for backup in backups}
     rows = [
-        {column: getattr(backup, column, None) for column in _BACKUPS} | {"status": "complete"}
-        for backup in backups
+        {column: getattr(backup, column, None) for column in _BACKUPS}
+        | {"status": "complete"}
+        | _chain_columns(backup, known)
+        for backup in known.values()
     ]
     complete = {row["name"] for row in rows}
     for operation in operations:
@@ -113,7 +120,7 @@ def backup_rows(
             dict.fromkeys(_BACKUPS)
             | {
                 "name": operation.backup,
-                "kind": BackupKind.FULL,
+                "kind": operation.parameters.get("mode", BackupKind.FULL),
                 "trigger": operation.parameters.get("trigger", Trigger.ON_DEMAND),
                 "status": shown_status(operation),
                 "started_at": operation.started_at,
@@ -130,9 +137,22 @@ def backups_table(backups: Iterable[BaseBackup], operations: Iterable[Operation]
     -------
     DataFrame
         One row a backup: name, kind, trigger, status (``complete``, ``running``, ``failed``), started_at, stopped_at
-        (UTC), start_lsn, stop_lsn (texts), timeline, cluster_bytes, stored_bytes, parent, note. The index counts rows.
+        (UTC), start_lsn, stop_lsn (texts), timeline, cluster_bytes, stored_bytes, parent, note, chain_length (how many
+        backups it takes to restore it), full_bytes (what it stores if it is full, else about what a full one would),
+        reason (why it is full or incremental). The index counts rows.
     """
     return typed_table(backup_rows(backups, operations), _BACKUPS)
+
+
+def _chain_columns(backup: BaseBackup, known: Mapping[str, BaseBackup]) -> dict[str, Any]:
+    """What a chain tells; nothing if it does not lead to a full backup."""
+    chain = chain_of(backup, known)
+    full = chain[-1]
+    if full.kind is not BackupKind.FULL:
+        return {"chain_length": None, "full_bytes": None}
+    share = backup.cluster_bytes / max(full.cluster_bytes, 1)
+    full_bytes = backup.stored_bytes if backup is full else round(full.stored_bytes * share)
+    return {"chain_length": len(chain), "full_bytes": full_bytes}
 
 
 def operations_table(operations: Sequence[Operation]) -> pd.DataFrame:

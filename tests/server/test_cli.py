@@ -114,7 +114,11 @@ def test_a_backup_goes_the_whole_way(
         "cluster_bytes": backup.cluster_bytes,
         "parent": None,
         "note": "before\nmigration ä",
+        "chain_length": 1,
+        "full_bytes": backup.stored_bytes,
+        "reason": backup.reason,
     }
+    assert re.search("summarize_wal is off|takes no incremental backups", backup.reason)
     for key in ("started_at", "stopped_at"):
         assert abs(datetime.fromisoformat(row[key]) - datetime.now(UTC)) < timedelta(minutes=2)
     table = run(capsys, "backups")

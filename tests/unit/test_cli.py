@@ -110,7 +110,8 @@ def test_the_version_is_the_package_s(capsys: pytest.CaptureFixture[str]) -> Non
     ("arguments", "code", "told"),
     [
         (["nonsense"], 2, "no such command 'nonsense'"),
-        (["backup", "main", "--incremental"], 2, "no such option: --incremental"),
+        (["backup", "main", "--differential"], 2, "no such option: --differential"),
+        (["backup", "main", "--full", "--incremental"], 2, "a backup is either --full or"),
         (
             ["--config", "/no/opskit.toml", "backups"],
             3,

@@ -19,6 +19,7 @@ from opskit.model.increment import (
 )
 from opskit.model.lsn import Lsn
 from opskit.model.timeline import first_timeline, read_history
+from opskit.reports.tables import backups_table
 from tests.support.records import EPOCH, record
 
 DAY = timedelta(days=1)
@@ -161,3 +162,13 @@ def test_records_of_increments_are_of_a_format_of_their_own() -> None:
         content = write_record(backup)
         assert f'"format": {number},'.encode() in content
         assert read_record(content) == backup
+
+
+def test_the_table_of_backups_tells_of_chains() -> None:
+    """How many backups a restore takes, and what a full one would store; nothing where the chain is broken."""
+    child = replace(CHILD, stored_bytes=10, cluster_bytes=2 * FULL.cluster_bytes)
+    lost = replace(child, name="20260109T000000Z", parent="20250101T000000Z")
+    table = backups_table([child, FULL, lost], []).set_index("name")
+    assert list(table.loc[[FULL.name, child.name], "chain_length"]) == [1, 2]
+    assert list(table.loc[[FULL.name, child.name], "full_bytes"]) == [100, 200]
+    assert table.loc[lost.name, ["chain_length", "full_bytes"]].isna().all()

@@ -130,7 +130,15 @@ TABLES: dict[str, tuple[Callable[[], pd.DataFrame], Callable[[], pd.DataFrame], 
         clusters_table,
     ),
 }
-_COUNTS = ("timeline", "number", "segments", "backups", "checks_passed", "checks_failed")
+_COUNTS = (
+    "timeline",
+    "number",
+    "chain_length",
+    "segments",
+    "backups",
+    "checks_passed",
+    "checks_failed",
+)
 _COUNTED = (*_COUNTS, "checks_not_run")
 _ORDERS = r"newest first|in the given order|by rising|newest backup first"
 
