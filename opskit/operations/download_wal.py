@@ -6,11 +6,24 @@ from datetime import datetime
 
 from opskit.errors import ErrorKind, IntegrityError, NotFoundError
 from opskit.model.backup import BaseBackup
+from opskit.model.lsn import Lsn
 from opskit.model.timeline import TimelineHistory
 from opskit.model.wal import WalSegment
 from opskit.repository import Repository
 from opskit.repository.parts import Part, history_part, partial_part, segment_parts
 from opskit.repository.wal import Partial, StoredSegment, WalArchive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalEnd:
+    """Where the WAL of a download ends: `lsn` is behind its last byte, on `timeline`.
+
+    `partial_at` is when the beginning of the last segment was stored; `None` where that segment is there as a whole.
+    """
+
+    timeline: int
+    lsn: Lsn
+    partial_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +34,19 @@ class ChosenWal:
     segments: tuple[StoredSegment, ...]
     partial: Partial | None
     timelines: tuple[int, ...]
+
+    @property
+    def end(self) -> WalEnd | None:
+        """Where it ends; `None` when there is nothing of it."""
+        if self.partial is not None:
+            stored_at = self.partial.stored_at
+            return WalEnd(
+                timeline=self.partial.segment.timeline, lsn=self.partial.end, partial_at=stored_at
+            )
+        if not self.segments:
+            return None
+        last = self.segments[-1].segment
+        return WalEnd(timeline=last.timeline, lsn=last.end, partial_at=None)
 
 
 def choose_wal(repository: Repository, backup: BaseBackup, until: datetime | None) -> ChosenWal:
@@ -64,8 +90,38 @@ def choose_wal(repository: Repository, backup: BaseBackup, until: datetime | Non
     )
 
 
+def wal_up_to(repository: Repository, backup: BaseBackup, end: WalEnd) -> ChosenWal:
+    """What `choose_wal` gave when its WAL ended there, as far as the archive has it still.
+
+    A segment never changes, and the beginning of one is the beginning of the whole, so it is the same WAL whatever has
+    been archived since. What is not there is left out: whoever needs the very same compares `Archive.digest`.
+    """
+    archive = repository.wal(backup.cluster, backup.wal_segment_bytes)
+    history = _history_of(archive, end.timeline)
+    held = _Held(archive, history)
+    last = WalSegment.ending_at(end.lsn, end.timeline, archive.segment_bytes)
+    stop = WalSegment.ending_at(backup.stop_lsn, backup.timeline, archive.segment_bytes).number
+    upto = last.number if end.partial_at is not None else last.number + 1
+    chosen = [held.segments[n] for n in sorted(held.segments) if stop <= n < upto]
+    if chosen:
+        before = held.before(stop, backup.start_lsn // archive.segment_bytes)
+        chosen = [*reversed(list(before)), *chosen]
+    return ChosenWal(
+        archive=archive,
+        segments=tuple(chosen),
+        partial=None if end.partial_at is None else Partial(last, end.lsn, end.partial_at),
+        timelines=_with_history(archive, history, last),
+    )
+
+
 def wal_parts(repository: Repository, backup: BaseBackup, chosen: ChosenWal) -> list[Part]:
-    """The members of a download that hold the WAL; the last segment's beginning is read now, as it will grow."""
+    """The members of a download that hold the WAL; the last segment's beginning is read now, as it will grow.
+
+    Raises
+    ------
+    NotFoundError
+        The beginning of that segment has been removed.
+    """
     if not chosen.segments and chosen.partial is None:
         return []
     owner, archive = repository.owner(backup), chosen.archive
@@ -78,6 +134,7 @@ def wal_parts(repository: Repository, backup: BaseBackup, chosen: ChosenWal) -> 
             content = archive.partial(segment)
         except NotFoundError:  # it has become whole in this moment
             content = archive.segment(segment)
+        content = content[: chosen.partial.end - segment.start]
         parts.append(partial_part(backup, owner, segment, content, at))
     return parts
 
@@ -120,13 +177,17 @@ def _way_on(archive: WalArchive, backup: BaseBackup) -> TimelineHistory:
     for timeline in reversed(archive.timelines()):
         if timeline < backup.timeline:
             break
-        try:
-            history = archive.history(timeline)
-        except NotFoundError:
-            continue
+        history = _history_of(archive, timeline)
         if history.passes(backup.timeline, backup.stop_lsn):
             return history
     return TimelineHistory.alone(backup.timeline)
+
+
+def _history_of(archive: WalArchive, timeline: int) -> TimelineHistory:
+    try:
+        return archive.history(timeline)
+    except NotFoundError:
+        return TimelineHistory.alone(timeline)
 
 
 def _next_stop(

@@ -40,6 +40,11 @@ class Archive:
         self._parts = [*map(self._volume, volumes), *wal, made(END_FRAME)]
         self.length = sum(part.stored_bytes for part in self._parts)
 
+    @property
+    def digest(self) -> str:
+        """What tells its bytes from those of any other archive, in hexadecimal: a SHA-256 over its parts' digests."""
+        return hashlib.sha256(b"".join(part.digest for part in self._parts)).hexdigest()
+
     def read(self, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """The archive's bytes from `start` up to but not including `stop`, in pieces that stay valid until the next.
 
@@ -81,7 +86,7 @@ class Archive:
                 return pieces
             return checked(pieces, volume, name)
 
-        return Part(volume.stored_bytes, read)
+        return Part(volume.stored_bytes, read, bytes.fromhex(volume.sha256))
 
 
 def _in_turn(parts: Sequence[Part]) -> Iterator[memoryview]:

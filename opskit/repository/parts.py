@@ -1,5 +1,6 @@
 """Pieces of an archive that is downloaded: stored objects, and bytes that were made for it."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,16 +17,22 @@ _LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A run of the archive's bytes: how many, and how those from one offset up to another are read."""
+    """A run of the archive's bytes: how many, how those from one offset up to another are read, and a digest.
+
+    `digest` tells them from any others: the SHA-256 of the bytes, or of the name and size of what never changes under
+    its name.
+    """
 
     stored_bytes: int
     read: Callable[[int, int], Iterator[memoryview]]
+    digest: bytes
 
 
 def made(content: bytes) -> Part:
     """A part that is in memory."""
     view = memoryview(content)
-    return Part(len(view), lambda begin, end: iter([view[begin:end]]))
+    digest = hashlib.sha256(view).digest()
+    return Part(len(view), lambda begin, end: iter([view[begin:end]]), digest)
 
 
 def segment_parts(
@@ -43,7 +50,8 @@ def segment_parts(
         yield from archive.stored_pieces(segment, begin, end)
 
     header = _header(backup, owner, segment.name, segment.size, stored.stored_at.timestamp())
-    return [made(_frame(header)), Part(stored.stored_bytes, read)]
+    digest = hashlib.sha256(f"{segment.name} {stored.stored_bytes}".encode()).digest()
+    return [made(_frame(header)), Part(stored.stored_bytes, read, digest)]
 
 
 def partial_part(
