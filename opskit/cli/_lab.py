@@ -43,18 +43,31 @@ def working_copy(shipped: Path, directory: Path) -> Path:
 
 
 def open_lab(configuration: Path, directory: Path, options: Sequence[str]) -> NoReturn:
-    """Become JupyterLab, which finds `configuration` as ``$OPSKIT_CONFIG``; `options` are its own."""
-    environment = {**os.environ, "OPSKIT_CONFIG": str(configuration)}
-    root = (
-        ["--allow-root"] if os.geteuid() == 0 else []
-    )  # it listens on this machine only, and asks for a token
-    command = [sys.executable, "-m", "jupyterlab", f"--notebook-dir={directory.parent}", *root]
-    start = directory / "backups.ipynb"
+    """Become JupyterLab, which finds `configuration` as ``$OPSKIT_CONFIG``; `options` are its own.
+
+    It serves downloads, listens on this machine only unless `options` say otherwise, and asks nothing of the network.
+    """
+    start = directory / "start_here.ipynb"
+    command = [
+        *(sys.executable, "-m", "jupyterlab"),
+        *(f"--notebook-dir={directory.parent}", "--ServerApp.ip=127.0.0.1"),
+        *(["--allow-root"] if os.geteuid() == 0 else []),
+        *options,
+        str(start if start.exists() else directory),
+    ]
     try:
-        os.execve(
-            sys.executable,
-            [*command, *options, str(start if start.exists() else directory)],
-            environment,
-        )
+        os.execve(sys.executable, command, _environment(configuration))
     except OSError as error:
         raise InputError(f"JupyterLab cannot be started: {error.strerror}") from None
+
+
+def _environment(configuration: Path) -> dict[str, str]:
+    """This process's, with a folder of Jupyter's configuration that goes before all others.
+
+    It loads the extension, wherever opskit was installed from, and switches off news, the check for updates and the
+    list of extensions to install.
+    """
+    path = "JUPYTER_CONFIG_PATH"
+    ours = str(Path(opskit.__file__).resolve().parent / "jupyter" / "lab")
+    folders = os.pathsep.join(filter(None, (ours, os.environ.get(path))))
+    return {**os.environ, "OPSKIT_CONFIG": str(configuration), path: folders}
