@@ -1,5 +1,6 @@
 """``opskit.toml``: where it is found, what it may say, and how it is told that it may not."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from opskit.config import (
     settings_from,
 )
 from opskit.errors import ErrorKind, InputError, NotFoundError
+from opskit.model.increment import IncrementalRules
 
 FULL = """
 [repository]
@@ -29,6 +31,7 @@ conninfo = "service=main"
 conninfo = "host=db.example user=opskit"
 checkpoint = "spread"
 wal_partial_seconds = 2.5
+incremental = { increments = 0, days = 14 }
 """
 
 
@@ -63,6 +66,9 @@ def test_a_full_configuration_reads_as_it_was_meant(tmp_path: Path) -> None:
     assert settings.cluster("main").wal_partial_seconds == 10
     assert settings.cluster("eu-west_2").checkpoint is Checkpoint.SPREAD
     assert settings.cluster("eu-west_2").wal_partial_seconds == 2.5
+    assert settings.cluster("main").incremental == IncrementalRules()
+    rules = IncrementalRules(increments=0, days=timedelta(days=14), percent=50)
+    assert settings.cluster("eu-west_2").incremental == rules
 
 
 def test_only_one_cluster_need_not_be_named(tmp_path: Path) -> None:
@@ -153,6 +159,10 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest(
         (
             '[repository]\nurl = "x"\n[clusters.a]\nconninfo = "x"\nwal_partial_seconds = 0',
             "'clusters.a.wal_partial_seconds' is 0, expected a number of seconds",
+        ),
+        (
+            '[repository]\nurl = "x"\n[clusters.a]\nconninfo = "x"\nincremental = { percent = 0 }',
+            "'clusters.a.incremental.percent' is 0, expected a whole number from 1 on",
         ),
         ('[repository]\nurl = "x"\n[postgres]\nprograms = "/usr/bin"', "expected a list of texts"),
         ("[repository\nurl = 1", "is not valid TOML"),
