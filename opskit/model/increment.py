@@ -123,7 +123,7 @@ def enough(
     if now - chain[-1].started_at >= rules.days:
         return f"the last full backup is {(now - chain[-1].started_at).days} days old"
     if changed_bytes is not None and changed_bytes * 100 > rules.percent * parent.cluster_bytes:
-        return f"{changed_bytes * 100 // max(parent.cluster_bytes, 1)} % of the cluster has changed"
+        return f"more than {rules.percent} % of the cluster has changed since {parent.name}"
     return None
 
 

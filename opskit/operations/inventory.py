@@ -4,7 +4,7 @@ Knows no server. Nothing is written.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from opskit.errors import IntegrityError, NotFoundError, OpskitError
 from opskit.model.backup import BaseBackup, is_backup_name
+from opskit.model.increment import broken, chain_of
 from opskit.model.wal import SEGMENT_NAME_LENGTH, history_timeline, is_segment_name
 from opskit.repository import Repository
 from opskit.repository.holds import is_hold_name
@@ -93,6 +94,7 @@ def take_inventory(repository: Repository, cluster: str) -> Inventory:
             )
         )
     flaws = [flaw for flaws, _ in looked for flaw in flaws]
+    flaws += _broken_chains(repository, survey.backups)
     flaws += [
         Flaw(object=f"the record of {name}", what=f"cannot be used: {error.message}")
         for name, error in survey.damaged.items()
@@ -176,6 +178,16 @@ def _against_record(
     own = {"backup.json", "index.json.zst", "backup_manifest.zst", *sizes}
     strangers = [stat for name, stat in found.items() if name not in own] if sizes else []
     return flaws, strangers
+
+
+def _broken_chains(repository: Repository, backups: Sequence[BaseBackup]) -> Iterator[Flaw]:
+    """Increments that cannot be put together, each for itself."""
+    known = {backup.name: backup for backup in backups}
+    for backup in backups:
+        wrong = broken(chain_of(backup, known))
+        if wrong is not None and not _is_gone(repository, backup):
+            what = f"cannot be put together: {wrong}"
+            yield Flaw(object=f"backup {backup.name}", what=what)
 
 
 def _is_gone(repository: Repository, backup: BaseBackup) -> bool:

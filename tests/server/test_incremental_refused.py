@@ -17,6 +17,7 @@ from opskit.model.operation import Progress
 from opskit.model.retention import Retention
 from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.expire import Expired, execute_expire, plan_expire
+from opskit.operations.inventory import take_inventory
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import execute_restore, plan_restore
 from opskit.repository import Repository
@@ -149,6 +150,9 @@ def test_a_chain_without_its_parent_is_neither_restored_nor_downloaded(
         f"is based on {full.name!r}, which is missing",
     )
     assert not (scratch / "copy").exists()
+    flaws = take_inventory(repository, "main").flaws
+    assert [flaw.object for flaw in flaws] == [f"backup {child.name}"]
+    assert "which is missing" in flaws[0].what
 
 
 class _AtStoring(SilentMonitor):

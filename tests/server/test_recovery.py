@@ -16,6 +16,7 @@ import pytest
 from opskit.cluster import Cluster
 from opskit.config import Settings
 from opskit.errors import Cancelled, ConflictError, ErrorKind, InputError, RecoveryError
+from opskit.model.increment import FIRST_MAJOR
 from opskit.model.lsn import Lsn
 from opskit.model.operation import Progress
 from opskit.model.target import TargetArguments
@@ -75,7 +76,8 @@ def test_random_targets_find_exactly_the_events_up_to_them(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path, seed: random.Random, count: int
 ) -> None:
     """By time, LSN, transaction and restore point, under load: the events up to it, without the one where exclusive."""
-    source = server({"max_wal_size": "64MB"}, wal_segment_megabytes=1)
+    summarizing = {"summarize_wal": "on"} if server.programs.major >= FIRST_MAJOR else {}
+    source = server({"max_wal_size": "64MB", **summarizing}, wal_segment_megabytes=1)
     main = cluster(source)
     with streaming(main):
         source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
@@ -83,6 +85,7 @@ def test_random_targets_find_exactly_the_events_up_to_them(
         with load(source):
             events = [happen(source, f"point {n}") for n in range(count * 3)]
             backup = main.create_backup()
+            assert (backup.parent is not None) == bool(summarizing), backup.reason
             events += [happen(source, f"point {n}") for n in range(count * 3, count * 6)]
         await_archived(main, source)
     source.stop()
