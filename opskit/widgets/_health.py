@@ -96,7 +96,9 @@ def _wrong(heard: Heard) -> str:
 def _told(heard: Heard) -> list[tuple[str, str]]:
     state = heard.state
     found: list[tuple[str, str]] = [(e.message, e.hint) for e in state.errors.values()]
-    found += [(f"{f.name}: {f.message}", f.hint) for f in _worst_first(state.findings)]
+    for finding in _worst_first(state.findings):
+        named = "" if finding.name in finding.message else f"{finding.name}: "
+        found.append((named + finding.message, finding.hint))
     if not found and not state.backups:
         found.append(("there is no backup yet", f"Take one: opskit backup {state.cluster}"))
     return list(dict.fromkeys(found))

@@ -1,6 +1,9 @@
 """The panels on all clusters without a browser: how each is, what was run, how they compare; servers that are away."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -231,6 +234,26 @@ def test_a_fleet_is_compared_in_a_breath(tmp_path: Path) -> None:
             took = time.monotonic() - begun
             assert took < 2, f"{panel.__name__} took {took:.1f} s"
             assert "c099" in repr(made)
+
+
+@pytest.mark.sweep
+@on_one_major
+def test_nbval_runs_the_notebooks(server: ServerFactory, settings: SettingsFactory) -> None:
+    """``pytest --nbval-lax`` runs every notebook as it is, each in a kernel of its own."""
+    made = settings(server())
+    Cluster("main", made).create_backup()
+    arguments = ["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--nbval-lax"]
+    books = [str(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))]
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, "--nbval-current-env", *books],
+        env=os.environ | {"OPSKIT_CONFIG": str(made.file)},
+        cwd=NOTEBOOKS.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:]
 
 
 @on_one_major

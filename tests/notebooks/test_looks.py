@@ -45,7 +45,7 @@ SETTLED: dict[str, tuple[str, Callable[[Locator], None]]] = {
     "start_here": ("all is well", lambda panel: None),
     "backups": ("before the migration", lambda panel: None),
     "restore": ("Choose a moment", lambda panel: _choose_latest(panel)),
-    "reports": ("scheduled_backup", lambda panel: panel.get_by_role("row").nth(2).click()),
+    "reports": ("scheduled_backup", lambda panel: _open_report(panel)),
     "clusters": ("Largest clusters", lambda panel: None),
 }
 
@@ -176,6 +176,17 @@ def _look_at(book: str, lab: Lab, browser: Browser) -> None:
 def _choose_latest(panel: Locator) -> None:
     panel.get_by_role("button", name="Latest").click()
     expect(panel.get_by_role("button", name="Restore main")).to_be_enabled()
+
+
+def _open_report(panel: Locator) -> None:
+    """Select a run, and follow the links to its page and its notebook."""
+    panel.get_by_role("row").nth(2).click()
+    for link, place in (("page", "/files/"), ("executed notebook", "/lab/")):
+        with panel.page.context.expect_page() as opened:
+            panel.get_by_role("link", name=link).click()
+        opened.value.wait_for_load_state()
+        assert place in opened.value.url and "Error" not in opened.value.title()
+        opened.value.close()
 
 
 def _tab_through(panel: Locator) -> None:
