@@ -64,6 +64,7 @@ class Timeline(anywidget.AnyWidget):
         self._is_whole = True
         self._local: tzinfo | None = None
         self._is_granted = False
+        self._refused: Answer | None = None
         if zone is not None:
             self._use_zone(zone)
         self._tell(None)
@@ -79,10 +80,20 @@ class Timeline(anywidget.AnyWidget):
         if self._is_whole:
             self._window = whole(self._scene, datetime.now(UTC), self._window.width)
         self._draw()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Answer the last wish again; what was said of it stays, and nothing is chosen that was not."""
         if self.moment is not None:
-            self._grant(self._scene.reach.choose(self.moment, self.timeline))
-        else:
-            self._tell(None)
+            answer = self._scene.reach.choose(self.moment, self.timeline)
+            if answer.moment == self.moment:
+                self._tell(answer)
+            else:
+                self._grant(answer)
+        elif self._refused is not None:
+            answer = self._scene.reach.choose(self._refused.wish)
+            if answer.moment is None:
+                self._grant(answer)
 
     def wish(self, moment: datetime, timeline: int | None = None) -> Answer:
         """Wish for a moment as if it had been typed; what became of that.
@@ -127,6 +138,7 @@ class Timeline(anywidget.AnyWidget):
     def _grant(self, answer: Answer) -> None:
         """Make an answer what is chosen; observers of `moment` find `timeline` and `reason` up to date."""
         self._is_granted = True
+        self._refused = answer if answer.moment is None else None
         try:
             self.set_trait("timeline", answer.timeline)
             self.set_trait("reason", answer.reason)
@@ -189,7 +201,7 @@ class Timeline(anywidget.AnyWidget):
         try:
             wish = parse_local_time(text, zone)
         except InputError as error:
-            self.moment = None
+            self.moment = self._refused = None
             self.set_trait("reason", f"{error.message}. {error.hint.removesuffix('.')}")
             self._tell(None, text)
             return

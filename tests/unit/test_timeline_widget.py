@@ -156,6 +156,25 @@ def test_new_backups_leave_the_choice() -> None:
     assert timeline.moment is None and "oldest backup" in timeline.reason
 
 
+def test_new_backups_leave_what_was_said() -> None:
+    """Why a wish was refused, what was offered instead and what was typed stay while the archive grows."""
+    intervals, backups = moments(10, gaps=[8])
+    timeline = Timeline(intervals, backups)
+    grown = intervals.assign(to_at=intervals["to_at"].replace(NOW, NOW + timedelta(minutes=1)))
+    refused = asked(timeline, do="type", text="2026-11-21 06:30", local=False)
+    assert refused["sides"]
+    timeline.show(grown, backups)
+    assert timeline._answer == refused
+    unread = asked(timeline, do="type", text="noon", local=False)
+    timeline.show(intervals, backups)
+    assert timeline._answer == unread
+    timeline.moment = NOW
+    asked(timeline, do="step", by=1)
+    assert timeline.reason.startswith("the last transaction")
+    timeline.show(grown, backups)
+    assert timeline.moment == NOW and timeline.reason.startswith("the last transaction")
+
+
 def test_without_a_front_end_there_is_the_picture() -> None:
     """An executed notebook carries the widget, its picture and its words."""
     timeline = Timeline(*moments(10, gaps=[3]))
