@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Semaphore, Thread
+from threading import Lock, Semaphore, Thread
 from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
@@ -112,7 +112,7 @@ def compare_clusters(
     opened = open_clusters(load_settings(Path(config) if config else None))
     states = {state.cluster: state for state in read_states(opened)}
     if patience_seconds > 0:
-        for state in ask_servers(opened, states, patience_seconds):
+        for state in Questions(opened).ask(states, patience_seconds):
             states[state.cluster] = state
     return table_of([states[main.name] for main in opened])
 
@@ -147,31 +147,47 @@ def read_states(opened: Sequence[Cluster]) -> list[ClusterState]:
         return list(pool.map(lambda one: _read(one, failed.get(one.name), errors), opened))
 
 
-def ask_servers(
-    opened: Sequence[Cluster], states: Mapping[str, ClusterState], patience_seconds: float
-) -> Iterator[ClusterState]:
-    """The states with what the servers say, one by one as they answer; those that do not in time stay away.
+class Questions:
+    """What is asked of the servers of clusters. One that still owes an answer is not asked again."""
 
-    Parameters
-    ----------
-    patience_seconds
-        For all of them together. What answers later is not waited for, and does no harm.
-    """
-    answers: SimpleQueue[ClusterState] = SimpleQueue()
-    turns = Semaphore(_ASKERS)
+    def __init__(self, opened: Sequence[Cluster]) -> None:
+        self._opened = tuple(opened)
+        self._owing: set[str] = set()
+        self._lock = Lock()
 
-    def ask(main: Cluster) -> None:
-        with turns:
-            answers.put(ask_server(main, states[main.name]))
+    def ask(
+        self, states: Mapping[str, ClusterState], patience_seconds: float
+    ) -> Iterator[ClusterState]:
+        """The states with what the servers say, one by one as they answer; those that do not in time stay away.
 
-    for main in opened:  # daemons: a server that keeps silent must not keep the kernel from ending
-        Thread(target=ask, args=[main], name="opskit asks", daemon=True).start()
-    deadline = monotonic() + patience_seconds
-    for _ in opened:
-        try:
-            yield answers.get(timeout=max(0.0, deadline - monotonic()))
-        except Empty:
-            return
+        Parameters
+        ----------
+        patience_seconds
+            For all of them together. What answers later is not waited for, and does no harm.
+        """
+        answers: SimpleQueue[ClusterState] = SimpleQueue()
+        turns = Semaphore(_ASKERS)
+
+        def ask(main: Cluster) -> None:
+            with turns:
+                answer = ask_server(main, states[main.name])
+            with self._lock:
+                self._owing.discard(main.name)
+            answers.put(answer)
+
+        with self._lock:
+            free = [main for main in self._opened if main.name not in self._owing]
+            self._owing |= {main.name for main in free}
+        for (
+            main
+        ) in free:  # daemons: a server that keeps silent must not keep the kernel from ending
+            Thread(target=ask, args=[main], name="opskit asks", daemon=True).start()
+        deadline = monotonic() + patience_seconds
+        for _ in free:
+            try:
+                yield answers.get(timeout=max(0.0, deadline - monotonic()))
+            except Empty:
+                return
 
 
 def ask_server(main: Cluster, state: ClusterState) -> ClusterState:

@@ -10,7 +10,7 @@ import pandas as pd
 from opskit.comparison import (
     PATIENCE_SECONDS,
     ClusterState,
-    ask_servers,
+    Questions,
     open_clusters,
     read_states,
     table_of,
@@ -41,6 +41,7 @@ class ClustersPanel(Board):
 
     def __init__(self, settings: Settings, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.clusters = open_clusters(settings)
+        self._questions = Questions(self.clusters)
         self._patience = patience_seconds
         self._states: dict[str, ClusterState] = {}
         self._asking = threading.Lock()
@@ -73,7 +74,7 @@ class ClustersPanel(Board):
 
     def _ask(self) -> None:
         try:
-            for state in ask_servers(self.clusters, dict(self._states), self._patience):
+            for state in self._questions.ask(dict(self._states), self._patience):
                 with self._lock:
                     self._states[state.cluster] = state
         finally:

@@ -10,7 +10,7 @@ import ipywidgets
 from opskit.comparison import (
     PATIENCE_SECONDS,
     ClusterState,
-    ask_servers,
+    Questions,
     open_clusters,
     read_states,
 )
@@ -49,6 +49,7 @@ class StartPanel(Board):
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.clusters = open_clusters(settings)
+        self._questions = Questions(self.clusters)
         self.folder = Path(folder).absolute()
         self._patience = patience_seconds
         self._heard: dict[str, Heard] = {}
@@ -83,7 +84,7 @@ class StartPanel(Board):
         """Ask all servers, and show what each says when it does."""
         try:
             states = {name: heard.state for name, heard in self._heard.items()}
-            for state in ask_servers(self.clusters, states, self._patience):
+            for state in self._questions.ask(states, self._patience):
                 states.pop(state.cluster)
                 self._hear(Heard(state=state))
             for state in states.values():

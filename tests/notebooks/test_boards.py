@@ -110,8 +110,11 @@ def test_a_silent_server_delays_nobody(tmp_path: Path) -> None:
             wait_until(lambda: "did not answer in time" in panel.cards.value, "it is given up")
             assert time.monotonic() - begun < 10
             assert panel.cards.value.count("did not answer in time") == 1
+            states = {name: heard.state for name, heard in panel._heard.items()}
+            answered = [state.cluster for state in panel._questions.ask(states, 10)]
+            assert answered == ["main"]
             asking = [thread for thread in threading.enumerate() if thread.name == "opskit asks"]
-            assert asking and all(thread.daemon for thread in asking)
+            assert len(asking) == 1 and asking[0].daemon  # and is not asked twice at a time
 
 
 @on_one_major
