@@ -1,0 +1,1 @@
+"""Tests of single widgets in a real browser."""
