@@ -88,16 +88,16 @@ class CopyCard:
 
     def _words(self, works: bool, runs: bool, held: bool) -> str:
         files = self.copy.files
-        of = f"{files.target} of {files.cluster}" if files.target else f"{files.cluster}"
+        at = f" at {files.target.removeprefix('time ')}" if files.target else ""
         if works:
             state = "at work"
         elif runs:
-            state = f"running, held at {files.target}" if held else "running"
+            state = "running, held there" if held else "running"
         else:
             state = "stopped; its first start recovers it" if held else "stopped"
         psql = f'<pre tabindex="0">{escape(self._psql_line())}</pre>' if runs and not works else ""
         return (
-            f"<p><b>Copy of {escape(of)}</b>, backup {escape(files.backup)}: {escape(state)}</p>"
+            f"<p><b>Copy of {escape(files.cluster + at)}</b>, backup {escape(files.backup)}: {escape(state)}</p>"
             f"<p><code>{escape(str(files.directory))}</code></p>{psql}"
         )
 

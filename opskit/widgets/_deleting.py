@@ -22,7 +22,8 @@ class DeletePlan:
 
     def question(self, delete: Callable[[str], None]) -> Question:
         """The question whether to."""
-        told = "".join(f"<li>{escape(line)}</li>" for line in describe(self.plan, self.lost))
+        lines = [line[:1].upper() + line[1:] for line in describe(self.plan, self.lost)]
+        told = "".join(f"<li>{escape(line)}</li>" for line in lines)
         return Question(
             html=f"<p><b>Delete {escape(self.name)} of {escape(self.cluster)}?</b> It cannot be brought back.</p>"
             f"<ul>{told}</ul><p>Type <b>{escape(self.cluster)}</b> to confirm.</p>",

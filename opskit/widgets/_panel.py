@@ -17,6 +17,9 @@ from opskit.widgets._messages import trouble_html
 from opskit.widgets._stack import CardStack, told
 from opskit.widgets._watch import Watch
 
+_PATIENCE_SECONDS = (
+    1.0  # thousands of backups take longer to read: the panel is there before they are
+)
 _BUSY_SECONDS = 0.5
 _IDLE_SECONDS = 2.0
 _ASK_SECONDS = 30.0
@@ -56,8 +59,7 @@ class Panel:
             ]
         )
         self.widget.add_class("opskit-panel")
-        self._look()
-        self._watch.start()
+        self._watch.start(_PATIENCE_SECONDS)
 
     def _parts(self) -> list[ipywidgets.Widget]:
         """Make the panel's own parts; what is shown below the head."""
@@ -80,6 +82,11 @@ class Panel:
         """The operations and errors that are shown, the newest first."""
         return list(self._stack.cards.values())
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether it shows what there is; until then it says that it reads."""
+        return self._watch.has_looked
+
     def close(self) -> None:
         """Take it from the screen and stop looking; operations go on."""
         self._watch.stop()
@@ -95,7 +102,7 @@ class Panel:
                 if isinstance(card, OperationCard) and card.is_running
             ]
             lines += [f"error: {error.message}" for error in self._troubles]
-            lines += self._facts()
+            lines += self._facts() if self.is_ready else ["still reading what there is"]
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, **kwargs: object) -> dict[str, object]:

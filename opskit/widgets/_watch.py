@@ -17,12 +17,19 @@ class Watch:
     def __init__(self, look: Callable[[], float]) -> None:
         self._look = look
         self._nudge = threading.Event()
+        self._looked = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="opskit panel", daemon=True)
 
-    def start(self) -> None:
-        """Begin with a look."""
+    def start(self, patience: float = 0) -> None:
+        """Begin with a look, and wait for its end, at most `patience` seconds."""
         self._thread.start()
+        self._looked.wait(patience)
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether the first look has ended."""
+        return self._looked.is_set()
 
     def wake(self) -> None:
         """Look at once."""
@@ -40,5 +47,6 @@ class Watch:
     def _run(self) -> None:
         while not self._stopped:
             pause = self._look()
+            self._looked.set()
             self._nudge.wait(pause)
             self._nudge.clear()

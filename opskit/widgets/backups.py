@@ -26,6 +26,7 @@ from opskit.widgets._teach import Lesson, Teach, opened
 from opskit.widgets.table import Table
 
 _LIST_SECONDS = 30.0  # what other hosts and hands did to the repository shows after so long
+_LIST_SHARE = 30.0  # times as long as it took to read them is nothing read again
 _FOLLOWED = (
     OperationKind.BACKUP,
     OperationKind.DOWNLOAD,
@@ -58,7 +59,7 @@ class BackupsPanel(Panel):
         self._backups: Sequence[BaseBackup] = ()
         self._holds: dict[str, Hold] = {}
         self._listed_for: object = None
-        self._listed_at = 0.0
+        self._listed_at, self._took = 0.0, 0.0
         self._drawn_for: object = None
         self._newest: str | None = None
         super().__init__(source, _FOLLOWED)
@@ -77,8 +78,9 @@ class BackupsPanel(Panel):
             label="Backups, newest first",
             empty="There is no backup yet. Back up now takes the first.",
         )
+        self.table.widget.layout.display = "none"  # it would say that there is no backup
         self.table.on_choose(lambda: self._clicked(lambda: None)(None))
-        self.selected = ipywidgets.HTML()
+        self.selected = ipywidgets.HTML("<p>Reading the backups…</p>")
         self.link = DownloadLink(self.cluster.name)
         self.download = button(
             "Save to folder", f"Write it to {self.folder} as one archive", self._clicked(self._save)
@@ -170,19 +172,22 @@ class BackupsPanel(Panel):
         now = time.monotonic()
         if (
             state == self._listed_for
-            and now - self._listed_at < _LIST_SECONDS
+            and now - self._listed_at < max(_LIST_SECONDS, _LIST_SHARE * self._took)
             and not self._troubles
         ):
             return []
         try:
             self._backups = self.cluster.repository.backups(name)
             self._holds = {hold.backup: hold for hold in self.cluster.repository.holds(name).all()}
-            self._listed_for, self._listed_at = state, now
+            self._listed_for, self._listed_at = state, time.monotonic()
+            self._took = self._listed_at - now
         except OpskitError as error:
             return [error]
         return []
 
     def _draw(self) -> None:
+        if self._listed_for is None:
+            return
         self._header.show(self._backups)
         self._list()
         backup = self.chosen
@@ -216,6 +221,7 @@ class BackupsPanel(Panel):
         self._drawn_for = drawn_for
         chosen = self.table.chosen
         self.table.show(listing_frame(self._backups, self._attempts(), self._holds))
+        self.table.widget.layout.display = ""
         newest = self._backups[0].name if self._backups else None
         if newest is not None and chosen in ((), (self._newest,)):
             self.table.chosen = (newest,)

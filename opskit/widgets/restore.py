@@ -29,6 +29,7 @@ from opskit.widgets._teach import Lesson, Teach, opened
 from opskit.widgets.timeline import Timeline
 
 _LIST_SECONDS = 30.0  # what other hosts and hands did to the repository shows after so long
+_LIST_SHARE = 30.0  # times as long as it took to read them is nothing read again
 _FOLLOWED = (OperationKind.RESTORE, OperationKind.START, OperationKind.ADVANCE)
 
 Reach = tuple[pd.DataFrame, pd.DataFrame]
@@ -58,7 +59,7 @@ class RestorePanel(Panel):
         self._backups: Sequence[BaseBackup] = ()
         self._found: Sequence[LocalCopy] = ()
         self._listed_for: object = None
-        self._listed_at = 0.0
+        self._listed_at, self._took = 0.0, 0.0
         self._is_listed = False
         self._proposed = ""
         super().__init__(source, _FOLLOWED)
@@ -124,7 +125,11 @@ class RestorePanel(Panel):
     def _read(self) -> list[OpskitError]:
         state = [(operation.id, operation.status) for operation in self._operations]
         now = time.monotonic()
-        if state == self._listed_for and now - self._listed_at < _LIST_SECONDS and self._is_listed:
+        if (
+            state == self._listed_for
+            and now - self._listed_at < max(_LIST_SECONDS, _LIST_SHARE * self._took)
+            and self._is_listed
+        ):
             return self._reach_trouble()
         self._is_listed = False
         try:
@@ -132,7 +137,8 @@ class RestorePanel(Panel):
             self._found = self.cluster.copies()
         except OpskitError as error:
             return [error]
-        self._is_listed, self._listed_for, self._listed_at = True, state, now
+        self._is_listed, self._listed_for, self._listed_at = True, state, time.monotonic()
+        self._took = self._listed_at - now
         self._reach.ask(now)
         return self._reach_trouble()
 

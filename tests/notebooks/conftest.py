@@ -1,17 +1,24 @@
-"""Panels without a browser: made, and in the end quiet and closed."""
+"""Panels without a browser, made and in the end quiet and closed; and JupyterLab in a browser."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect, sync_playwright
 
 from opskit.cluster import Cluster
 from opskit.config import Settings
 from opskit.widgets import BackupsPanel
 from opskit.widgets._panel import Panel
-from tests.notebooks.panels import is_quiet, wait_until
+from tests.notebooks.lab import TIMEZONE, Lab, LabPage, launch, running_lab
+from tests.notebooks.panels import PATIENCE, is_quiet, wait_until
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 
 PanelFactory = Callable[[Settings], BackupsPanel]
+LabFactory = Callable[[Settings], LabPage]
 
 
 @pytest.fixture
@@ -43,6 +50,30 @@ def panel_of(folder: Path, closing: Callable[[Panel], None]) -> PanelFactory:
     def make(settings: Settings) -> BackupsPanel:
         panel = BackupsPanel(Cluster("main", settings), folder)
         closing(panel)
+        wait_until(lambda: panel.is_ready, "the panel has read what there is")
         return panel
 
     return make
+
+
+@pytest.fixture
+def lab_on(scratch: Path, folder: Path) -> Iterator[LabFactory]:
+    """Opens JupyterLab in a browser on a working copy of the notebooks, with a configuration."""
+    home = scratch / "home"
+    home.mkdir()
+    for notebook in NOTEBOOKS.glob("*.ipynb"):
+        shutil.copy(notebook, folder)
+    expect.set_options(timeout=PATIENCE * 1000)
+    with ExitStack() as stack:
+        browser = launch(stack.enter_context(sync_playwright()))
+        stack.callback(browser.close)
+
+        def open_lab(settings: Settings) -> LabPage:
+            lab: Lab = stack.enter_context(
+                running_lab(folder, home, {"OPSKIT_CONFIG": str(settings.file)})
+            )
+            page = browser.new_page(timezone_id=TIMEZONE, viewport={"width": 1200, "height": 1000})
+            stack.callback(page.close)
+            return LabPage(page, lab)
+
+        yield open_lab

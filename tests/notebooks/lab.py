@@ -16,7 +16,7 @@ from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, Route
+from playwright.sync_api import Browser, Locator, Page, Playwright, Route, expect
 
 from opskit.postgres.server import free_port
 from tests.notebooks.panels import PATIENCE, wait_until
@@ -208,6 +208,23 @@ def running_lab(root: Path, home: Path, environment: Mapping[str, str]) -> Itera
         yield lab
     finally:
         lab.stop()
+
+
+def open_panel(lab: LabPage, notebook: str = "backups.ipynb") -> Locator:
+    """Open a notebook and run it; its panel."""
+    lab.open(notebook)
+    return run_panel(lab)
+
+
+def run_panel(lab: LabPage) -> Locator:
+    """Run the opened notebook; the panel that it makes, not one that was there before."""
+    lab.page.evaluate(
+        "document.querySelectorAll('.opskit-panel').forEach(panel => panel.classList.add('earlier'))"
+    )
+    lab.run_all()
+    panel = lab.page.locator(".jp-OutputArea-output .opskit-panel:not(.earlier)")
+    expect(panel).to_be_visible()
+    return panel
 
 
 def launch(playwright: Playwright) -> Browser:

@@ -39,7 +39,7 @@ def test_hold_release_and_delete(
 
     panel.delete.click()
     wait_until(lambda: panel.ask.is_open, "the plan is known")
-    assert "to be removed: 1 backup" in panel.ask.plan.value
+    assert "To be removed: 1 backup" in panel.ask.plan.value
     assert panel.ask.act.description == f"Delete {older} of main"
     panel.ask.field.value = "mai"
     assert panel.ask.act.disabled

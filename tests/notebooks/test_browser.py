@@ -1,67 +1,21 @@
 """The notebooks as a person meets them: JupyterLab, in a real browser that reaches nothing but its server."""
 
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, expect, sync_playwright
+from playwright.sync_api import expect
 
 from opskit.cluster import Cluster
-from opskit.config import Settings
 from tests.conftest import SettingsFactory
-from tests.notebooks.lab import TIMEZONE, Lab, LabPage, launch, running_lab
-from tests.notebooks.panels import PATIENCE, SLOW, slow_backups, wait_until
+from tests.notebooks.conftest import LabFactory
+from tests.notebooks.lab import open_panel, run_panel
+from tests.notebooks.panels import SLOW, slow_backups, wait_until
 from tests.servers import ServerFactory
-
-NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
-
-LabFactory = Callable[[Settings], LabPage]
 
 # The panels are the same on every major: one will do.
 on_one_major = pytest.mark.parametrize("programs", [18], indirect=True)
 in_a_browser = pytest.mark.timeout(600)
-
-
-@pytest.fixture
-def lab_on(scratch: Path) -> Iterator[LabFactory]:
-    """Opens JupyterLab in a browser on a working copy of the notebooks, with a configuration."""
-    root, home = scratch / "notebooks", scratch / "home"
-    home.mkdir()
-    shutil.copytree(NOTEBOOKS, root, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
-    expect.set_options(timeout=PATIENCE * 1000)
-    with ExitStack() as stack:
-        browser = launch(stack.enter_context(sync_playwright()))
-        stack.callback(browser.close)
-
-        def open_lab(settings: Settings) -> LabPage:
-            lab: Lab = stack.enter_context(
-                running_lab(root, home, {"OPSKIT_CONFIG": str(settings.file)})
-            )
-            page = browser.new_page(timezone_id=TIMEZONE, viewport={"width": 1200, "height": 1000})
-            stack.callback(page.close)
-            return LabPage(page, lab)
-
-        yield open_lab
-
-
-def open_panel(lab: LabPage) -> Locator:
-    """Open the notebook on backups and run it; its panel."""
-    lab.open("backups.ipynb")
-    return run_panel(lab)
-
-
-def run_panel(lab: LabPage) -> Locator:
-    """Run the opened notebook; the panel that it makes, not one that was there before."""
-    lab.page.evaluate(
-        "document.querySelectorAll('.opskit-panel').forEach(panel => panel.classList.add('earlier'))"
-    )
-    lab.run_all()
-    panel = lab.page.locator(".jp-OutputArea-output .opskit-panel:not(.earlier)")
-    expect(panel).to_be_visible()
-    return panel
 
 
 @on_one_major

@@ -258,6 +258,24 @@ def test_the_notebook_runs(
     assert len(source.operations()) == 1
 
 
+@pytest.mark.sweep
+@on_one_major
+def test_the_notebook_on_restores_runs(
+    server: ServerFactory, settings: SettingsFactory, scratch: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Executed without a front end, it shows what can be restored, as text too, and changes nothing."""
+    made = settings(server())
+    name = Cluster("main", made).create_backup().name
+    monkeypatch.setenv("OPSKIT_CONFIG", str(made.file))
+    path = next(path for path in NOTEBOOKS if path.stem == "restore")
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": scratch}}).execute()
+    outputs = {cell["id"]: cell["outputs"] for cell in notebook.cells if "outputs" in cell}
+    assert name in outputs["reach"][0]["data"]["text/plain"]
+    assert outputs["copies"][0]["data"]["text/plain"] == "[]"
+    assert "server: " in outputs["panel"][0]["data"]["text/plain"]
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_are_short(path: Path) -> None:
     """A notebook has one H1, words before each cell of one to five plain lines, and no outputs."""

@@ -102,7 +102,7 @@ def test_from_a_moment_to_a_copy(
     assert card.query.widget.layout.display == "none"
     card.start.click()
     wait_until(lambda: is_quiet(panel) and not card.stop.disabled, "the copy runs")
-    assert "psql &quot;host=" in said(panel) and "held at time" in card.message.value
+    assert "psql &quot;host=" in said(panel) and "held there" in card.message.value
     assert (
         "<td" in asked(card, "SELECT count(*) FROM orders") and ">100<" in card.query.output.value
     )
