@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from opskit.operations.wal_spool import SpoolLead
-    from opskit.repository import Repository
+    from opskit.repository.claims import Claims
 
 _END_OF_ARCHIVE = 100  # see `opskit.cli.main`
 _INTERRUPTED = 130
@@ -79,14 +79,14 @@ class WalCommand:
         last = WalSegment.parse(spool.last, archive.segment_bytes)
         fetch_ahead(archive, repository.system_identifier(cluster), last.next(), spool)
 
-    def _archive(self) -> "tuple[Repository, str]":
+    def _archive(self) -> "tuple[Claims, str]":
         from pathlib import Path
 
         from opskit.config import load_settings
-        from opskit.repository import Repository
+        from opskit.repository.claims import Claims
         from opskit.store import open_store
 
         config = self._options.get("--config")
         settings = load_settings(Path(config) if config is not None else None)
         cluster = settings.only_cluster(self._options.get("--cluster"))
-        return Repository(open_store(settings.repository_url)), cluster.name
+        return Claims(open_store(settings.repository_url)), cluster.name

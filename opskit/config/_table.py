@@ -1,6 +1,5 @@
 """A table of TOML that refuses keys which nobody reads, and values that are not what they should be."""
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -110,5 +109,7 @@ class Table:
 
 def nearest(word: str, known: Any, sentence: str) -> str:
     """`sentence` with the known word that is nearest to `word`; empty when none is near."""
+    import difflib  # most configurations are without mistakes
+
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return sentence.format(f"'{near[0]}'") if near else ""

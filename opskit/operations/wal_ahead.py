@@ -6,6 +6,7 @@ cannot fetch, the call that needs it meets, and tells.
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
@@ -112,11 +113,18 @@ class _Ahead:
     def fetch(self, segment: WalSegment) -> bool:
         """Fetch a segment that was announced, in a thread; whether it is there."""
         try:
-            content = self._archive.segment(segment)
-            check_segment(segment, content, self._system_identifier)
-            self._spool.put(segment.name, content)
+            self._spool.put(segment.name, self._checked(segment))
         except (OpskitError, OSError):
             with suppress(OSError):
                 self._spool.give_up(segment.name)
             return False
         return True
+
+    def _checked(self, segment: WalSegment) -> Iterator[bytes]:
+        """Its pieces, of which the first one has its header."""
+        is_checked = False
+        for piece in self._archive.pieces(segment):
+            if not is_checked:
+                check_segment(segment, piece, self._system_identifier)
+                is_checked = True
+            yield piece

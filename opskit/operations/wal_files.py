@@ -27,7 +27,7 @@ from opskit.model.wal import (
     read_segment_header,
     written_bytes,
 )
-from opskit.repository import Repository
+from opskit.repository.claims import Claims
 from opskit.repository.wal import WalArchive
 
 _BACKUP_LABEL = re.compile(r"[0-9A-F]{24}\.[0-9A-F]{8}\.backup")
@@ -36,7 +36,7 @@ _HEADER_BYTES = 64
 _SYSTEM_IDENTIFIER = struct.Struct("<Q")  # the first field of pg_control
 
 
-def push_file(repository: Repository, cluster: str, path: Path) -> None:
+def push_file(repository: Claims, cluster: str, path: Path) -> None:
     """Store a segment, the partial one that a promotion leaves, or a history file. Backup labels are not needed.
 
     What is there already with the same content is no error, so that a server may try again.
@@ -66,7 +66,7 @@ def push_file(repository: Repository, cluster: str, path: Path) -> None:
         )
 
 
-def get_file(repository: Repository, cluster: str, name: str, path: Path) -> bool:
+def get_file(repository: Claims, cluster: str, name: str, path: Path) -> bool:
     """Put a segment or history file from the archive where PostgreSQL wants it, all or nothing.
 
     The last segment of a timeline is given as far as it has been stored, filled up with zeros.
@@ -103,7 +103,7 @@ def get_file(repository: Repository, cluster: str, name: str, path: Path) -> boo
     return True
 
 
-def _push_segment(repository: Repository, cluster: str, name: str, content: bytes) -> None:
+def _push_segment(repository: Claims, cluster: str, name: str, content: bytes) -> None:
     header = read_segment_header(content)
     if header.postgresql_major is None:
         raise IntegrityError(
@@ -126,7 +126,7 @@ def _push_segment(repository: Repository, cluster: str, name: str, content: byte
 
 
 def _push_history(
-    repository: Repository, cluster: str, timeline: int, content: bytes, path: Path
+    repository: Claims, cluster: str, timeline: int, content: bytes, path: Path
 ) -> None:
     """History files do not say whose they are: the data directory around it does."""
     archive = repository.known_wal(cluster)

@@ -12,6 +12,10 @@ import os
 import stat
 import time
 
+TYPE_CHECKING = False  # typing's would have to be loaded
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _FOLDER = "opskit.spool"
 _KEY, _UNFINISHED = "key", ".unfinished"
 _NAME_LENGTH = 24
@@ -208,13 +212,14 @@ class SpoolLead:
         """Tell who asks for this segment that it is being fetched."""
         os.close(self._open(name + _UNFINISHED, os.O_CREAT))
 
-    def put(self, name: str, content: bytes) -> None:
-        """Give a segment that was announced its content."""
-        descriptor = self._open(name + _UNFINISHED)
+    def put(self, name: str, pieces: "Iterable[bytes]") -> None:
+        """Give a segment that was announced its content; what `pieces` raise passes, and nothing is given."""
+        descriptor = self._open(name + _UNFINISHED, os.O_TRUNC)
         try:
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(descriptor, rest[: 1 << 20]) :]  # see ADR 0030
+            for piece in pieces:
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(descriptor, rest[: 1 << 20]) :]  # see ADR 0030
             os.fsync(descriptor)  # PostgreSQL does, too, and finds it done
         finally:
             os.close(descriptor)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import accumulate
 
 from opskit.errors import IntegrityError
-from opskit.repository.index import decompress
+from opskit.repository.compression import decompress
 from opskit.repository.tar import BLOCK_BYTES
 from opskit.repository.volumes import FRAME_BYTES, Member, Volume
 

@@ -5,10 +5,9 @@ from array import array
 from collections.abc import Sequence
 from typing import Any
 
-import zstandard
-
 from opskit.errors import ErrorKind, IntegrityError
 from opskit.repository.blocks import Blocks
+from opskit.repository.compression import compress, decompress
 from opskit.repository.volumes import Member, Volume
 
 # 2 where members tell their blocks: an increment's.
@@ -76,33 +75,3 @@ def read_index(content: bytes) -> list[Volume]:
 def _blocks(stored: list[Any]) -> Blocks:
     numbers, truncation, block_bytes = stored
     return Blocks(array("I", numbers), int(truncation), int(block_bytes))
-
-
-def compress(content: bytes) -> bytes:
-    """One zstd frame with its size and checksum."""
-    compressed: bytes = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(content)
-    return compressed
-
-
-def decompress(content: bytes) -> bytes:
-    """The content of one zstd frame that names its size; `ValueError` when it is damaged."""
-    try:
-        decompressed: bytes = zstandard.ZstdDecompressor().decompress(content)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from None
-    return decompressed
-
-
-def decompress_frames(stored: bytes) -> bytes:
-    """The content of zstd frames, one after the other; `ValueError` when one is damaged or cut off."""
-    content = []
-    while stored:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        try:
-            content.append(frame.decompress(stored))
-        except zstandard.ZstdError as error:
-            raise ValueError(str(error)) from None
-        if not frame.eof:
-            raise ValueError("it is cut off")
-        stored = frame.unused_data
-    return b"".join(content)

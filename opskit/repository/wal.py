@@ -6,7 +6,6 @@ removed when the whole segment is there.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundErro
 from opskit.model.lsn import Lsn
 from opskit.model.timeline import TimelineHistory, first_timeline, read_history
 from opskit.model.wal import SEGMENT_NAME_LENGTH, WalSegment, history_timeline
-from opskit.repository.index import decompress_frames
+from opskit.repository.compression import decompress_frames
 from opskit.store import Store
 
 _FRAME_BYTES = 4 << 20
@@ -123,14 +122,20 @@ class WalArchive:
         IntegrityError
             It is damaged.
         """
-        content = self._content(self._name(segment, _WHOLE))
-        if len(content) != segment.size:
+        return b"".join(self.pieces(segment))
+
+    def pieces(self, segment: WalSegment) -> Iterator[bytes]:
+        """A whole segment's content in pieces; errors as `segment`: what was given counts when there was none."""
+        given = 0
+        for piece in self._pieces(self._name(segment, _WHOLE)):
+            given += len(piece)
+            yield piece
+        if given != segment.size:
             raise IntegrityError(
-                f"WAL segment {segment.name} in the archive has {len(content)} bytes, expected {segment.size}",
+                f"WAL segment {segment.name} in the archive has {given} bytes, expected {segment.size}",
                 ErrorKind.TRUNCATED,
                 "It is damaged; recover to a time before it, or take a new backup.",
             )
-        return content
 
     def partial(self, segment: WalSegment) -> bytes:
         """The stored beginning of a segment; errors as `segment`."""
@@ -244,8 +249,11 @@ class WalArchive:
                 ) from None
 
     def _content(self, name: str) -> bytes:
+        return b"".join(self._pieces(name))
+
+    def _pieces(self, name: str) -> Iterator[bytes]:
         try:
-            return decompress_frames(b"".join(self._store.get(name)))
+            yield from decompress_frames(self._store.get(name))
         except ValueError as error:
             raise IntegrityError(
                 f"{name!r} is damaged: {error}",
@@ -277,6 +285,8 @@ def _frames(content: memoryview) -> Iterator[bytes]:
     if len(pieces) == 1:
         yield _compressed(pieces[0])
         return
+    from concurrent.futures import ThreadPoolExecutor  # who reads does not wait for it to be loaded
+
     with ThreadPoolExecutor(min(_COMPRESSING_AT_ONCE, len(pieces)), "frames") as threads:
         yield from threads.map(_compressed, pieces)
 

@@ -5,7 +5,8 @@ from contextlib import suppress
 
 from opskit.errors import ConflictError, OpskitError
 from opskit.model.backup import BaseBackup, write_record
-from opskit.repository.index import compress, write_index
+from opskit.repository.compression import compress
+from opskit.repository.index import write_index
 from opskit.repository.records import RECORD, stored_folder
 from opskit.repository.volumes import Volume, VolumeWriter
 from opskit.store import Store

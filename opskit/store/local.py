@@ -7,7 +7,6 @@ visible before its bytes are safe.
 import errno
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -54,7 +53,7 @@ class LocalStore(ObstoreReader):
     def put(self, name: str, chunks: Iterable[bytes | memoryview], *, replace: bool = False) -> int:
         """See `Store.put`."""
         target = self.directory / check_name(name)
-        temporary = self.directory / _UNFINISHED / secrets.token_hex(12)
+        temporary = self.directory / _UNFINISHED / os.urandom(12).hex()
         with self._failures(name):
             _make_folder(temporary.parent)
             _remove_stale(temporary.parent)

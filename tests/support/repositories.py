@@ -8,7 +8,8 @@ from opskit.model.backup import BackupKind, BaseBackup, Trigger, write_record
 from opskit.model.lsn import Lsn
 from opskit.model.wal import WalSegment
 from opskit.repository import Repository
-from opskit.repository.index import compress, write_index
+from opskit.repository.compression import compress
+from opskit.repository.index import write_index
 from opskit.repository.volumes import Volume, volume_name
 from opskit.store import Store
 from tests.support.wal import SYSTEM, made_up

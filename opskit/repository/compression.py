@@ -1,0 +1,42 @@
+"""zstd frames, whole or in pieces."""
+
+from collections.abc import Iterable, Iterator
+
+import zstandard
+
+_FED_BYTES = 128 << 10  # what comes of it is written, or joined, while the processor has it at hand
+
+
+def compress(content: bytes) -> bytes:
+    """One zstd frame with its size and checksum."""
+    compressed: bytes = zstandard.ZstdCompressor(level=3, write_checksum=True).compress(content)
+    return compressed
+
+
+def decompress(content: bytes) -> bytes:
+    """The content of one zstd frame that names its size; `ValueError` when it is damaged."""
+    try:
+        decompressed: bytes = zstandard.ZstdDecompressor().decompress(content)
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+    return decompressed
+
+
+def decompress_frames(stored: Iterable[memoryview]) -> Iterator[bytes]:
+    """The content of zstd frames, one after the other, in pieces; `ValueError` when one is damaged or cut off."""
+    frame = None
+    for piece in stored:
+        while piece:
+            fed = piece[:_FED_BYTES]
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                content = frame.decompress(fed)
+            except zstandard.ZstdError as error:
+                raise ValueError(str(error)) from None
+            if frame.eof:
+                fed, frame = fed[: len(fed) - len(frame.unused_data)], None
+            piece = piece[len(fed) :]
+            if content:
+                yield content
+    if frame is not None:
+        raise ValueError("it is cut off")
