@@ -1,4 +1,4 @@
-"""``python -m opskit``: the same as the command ``opskit``."""
+"""``python -m opskit``, or ``python -P …/opskit/__main__.py``: the same as the command ``opskit``."""
 
 import sys
 

@@ -1,7 +1,5 @@
 """A cluster's backups brought back: planned, restored, opened as copies."""
 
-import shlex
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -13,6 +11,7 @@ from opskit.model.operation import OperationKind
 from opskit.model.target import RecoveryTarget, TargetArguments, parse_target, target_arguments
 from opskit.operations.copy import RestoredCopy
 from opskit.operations.monitor import Monitor
+from opskit.operations.recover import fetching_command
 from opskit.operations.recovery import RecoveryPlan, recovery_planner
 from opskit.operations.restore import Layout, RestorePlan, execute_restore, plan_restore
 from opskit.postgres.account import server_account
@@ -106,7 +105,7 @@ class Restores(Backups):
                 self.repository,
                 recorder,
                 owner=owner,
-                restore_command=self._restore_command(),
+                restore_command=fetching_command(self.name, self.settings.file),
             )
             recorder.result = {"directory": str(plan.directory)}
         return self.copy(plan.directory)
@@ -139,15 +138,6 @@ class Restores(Backups):
     def copy(self, directory: Path | str) -> LocalCopy:
         """The restored copy in a directory; errors as `RestoredCopy.open`."""
         return LocalCopy(RestoredCopy.open(Path(directory), self.settings.postgres), self.settings)
-
-    def _restore_command(self) -> str:
-        """What a plain data directory fetches its WAL by."""
-        configuration = (
-            f" --config {shlex.quote(str(self.settings.file))}" if self.settings.file else ""
-        )
-        program = f"{shlex.quote(sys.executable)} -m opskit{configuration}"
-        # A per cent sign stands for itself when doubled.
-        return f'{program.replace("%", "%%")} wal get %f "%p" --cluster {self.name}'
 
 
 def _layout(text: str) -> Layout:

@@ -7,6 +7,8 @@ plan wanted: the line in the server's log that says where it stopped, or the las
 import json
 import os
 import re
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +33,7 @@ _STOPPED = re.compile(
     r"recovery stopping (?:before|after) .*|recovery stopping at restore point .*"
 )
 _REDO_DONE = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
+_PROGRAM = Path(__file__).parents[1] / "__main__.py"
 _FETCHING_AT_ONCE = 4
 _POLL_SECONDS = 0.2
 
@@ -126,6 +129,19 @@ def write_target(
         "last_record": str(plan.last_record) if plan.last_record is not None else None,
     }
     _write(snapshot.parent / RECOVERY_FILE, (json.dumps(record, indent=2) + "\n").encode(), owner)
+
+
+def fetching_command(cluster: str, configuration: Path | None, python: str = sys.executable) -> str:
+    """The ``restore_command`` by which a plain data directory fetches its WAL.
+
+    The program is run as a file: ``python -m`` loads several times as many modules, for each segment. ``-P`` keeps what
+    lies in the data directory, where PostgreSQL starts it, from being taken for one of them.
+    """
+    words = [python, "-P", str(_PROGRAM)]
+    if configuration is not None:
+        words += ["--config", str(configuration)]
+    # A per cent sign stands for itself when doubled.
+    return f'{shlex.join(words).replace("%", "%%")} wal get %f "%p" --cluster {cluster}'
 
 
 def write_settings(

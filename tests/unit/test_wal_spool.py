@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from opskit.model.wal import WalSegment
+from opskit.operations.recover import fetching_command
 from opskit.operations.wal_files import push_file
 from opskit.operations.wal_spool import most_segments
 from opskit.repository import Repository
@@ -51,8 +52,8 @@ class Recovering:
         return ["--config", str(self.config), "wal", "get", name, target]
 
     def get(self, name: str, *script: str) -> int:
-        """Ask for a file; the exit code."""
-        begin = script or ("-m", "opskit")
+        """Ask for a file, as `fetching_command` does; the exit code."""
+        begin = script or shlex.split(fetching_command("main", None))[1:3]
         done = subprocess.run(
             [sys.executable, *begin, *self.command(name)],
             cwd=self.directory,
@@ -158,6 +159,18 @@ def test_what_has_been_fetched_ahead_loads_nothing(
     )
     assert recovering.get(segment(3).name, "-c", code) == 0
     assert recovering.target.read_bytes() == made_up(segment(3))
+
+
+def test_what_lies_in_the_data_directory_is_no_module(
+    recovering: Recovering, push: Callable[..., None]
+) -> None:
+    """PostgreSQL starts the command there: a file that is named like a module is not run in its place."""
+    for name in ("opskit.py", "fcntl.py", "typing.py", "zstandard.py"):
+        (recovering.directory / name).write_text("raise SystemExit(0)")
+    push(segment(2), segment(3))
+    assert recovering.content(segment(2)) == made_up(segment(2))
+    recovering.fetched()
+    assert recovering.content(segment(3)) == made_up(segment(3))
 
 
 def test_a_spool_is_bounded_and_filled_again(
