@@ -1,13 +1,14 @@
 """``python -m bench``: make the data, hold the contests, write the report."""
 
 import argparse
+import compileall
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from bench.agenda import ROWS, Agenda, tell
-from bench.place import Place
+from bench.place import PROJECT, Place
 from opskit.errors import OpskitError
 from opskit.postgres.account import server_account
 
@@ -17,6 +18,8 @@ PLACES = Path("/var/tmp")
 def main() -> int:
     """Run the bench and print its report."""
     options = _options()
+    # As an installation does: the account of PostgreSQL may not keep what Python compiles when it first runs it.
+    compileall.compile_dir(PROJECT / "opskit", quiet=1)
     account = server_account()
     directory = Path(tempfile.mkdtemp(prefix="opskit-bench-", dir=options.directory))
     directory.chmod(0o755)

@@ -9,12 +9,13 @@ import sysconfig
 from pathlib import Path
 
 from bench.place import PROJECT, Place
+from opskit.operations.recover import fetching_command
 
 _LEFT_OUT = shutil.ignore_patterns("site-packages", "test", "idlelib", "lib2to3", "tkinter")
 
 
-def opskit_words(place: Place) -> str:
-    """What a shell line of the account begins with to run opskit; the interpreter is copied where it must be."""
+def recovering_command(place: Place, cluster: str) -> str:
+    """The ``restore_command`` that opskit writes, for the account; the interpreter is copied where it must be."""
     environment = {"PYTHONPATH": str(PROJECT)}
     executable = Path(sys.executable)
     if place.account and not _can_run(place, [str(executable), "-c", ""]):
@@ -26,8 +27,7 @@ def opskit_words(place: Place) -> str:
             "LD_LIBRARY_PATH": str(libraries),
         }
     words = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
-    words += [shlex.quote(str(executable)), "-m", "opskit", "--config"]
-    return " ".join([*words, shlex.quote(str(place.configuration))])
+    return " ".join([*words, fetching_command(cluster, place.configuration, str(executable))])
 
 
 def _can_run(place: Place, command: list[str]) -> bool:

@@ -2,12 +2,13 @@
 
 import shlex
 import time
+from pathlib import Path
 
 import psycopg
 
 from bench.background import machine_seconds
 from bench.contest import Contest, Side
-from bench.interpreter import opskit_words
+from bench.interpreter import recovering_command
 from bench.logged import CLUSTER, SEGMENT_BYTES, Logged
 from bench.measure import CommandFailed, Cost
 from bench.place import Place
@@ -17,13 +18,13 @@ from opskit.reports.format import format_bytes
 
 SLOWEST_RECOVERY = 1.25
 _PRISTINE, _RECOVERING, _COPY = "pristine", "recovering", "copy"
+_COMPRESSED = "compressed-wal"
 
 
 def recovery_contest(place: Place, logged: Logged) -> Contest:
     """Recover a data directory through all of the WAL, which the archive has."""
     total = format_bytes(len(logged.segments) * SEGMENT_BYTES)
     _restore_pristine(place)
-    get = f'{opskit_words(place).replace("%", "%%")} wal get %f "%p" --cluster {CLUSTER}'
 
     def side(name: str, command: str, at_most: float | None = None) -> Side:
         return Side(
@@ -36,12 +37,17 @@ def recovery_contest(place: Place, logged: Logged) -> Contest:
     return Contest(
         title=f"Recovery of {total} of WAL",
         note="From the start of PostgreSQL until it has replayed all and is open; `cp` takes plain segments from"
-        " the same disk. `opskit restore --latest --start` does everything, from the repository to a copy that is open."
+        " the same disk, `zstd -d` those of the archive. `opskit restore --latest --start` does everything, from the"
+        " repository to a copy that is open."
         " CPU seconds are those of the whole machine, PostgreSQL's included.",
         weighs_memory=False,
-        opskit=side("restore_command = 'opskit wal get …'", get),
+        opskit=side("restore_command = 'opskit wal get …'", recovering_command(place, CLUSTER)),
         others=[
             side("restore_command = 'cp …'", f'cp {logged.plain}/%f "%p"', SLOWEST_RECOVERY),
+            side(
+                "restore_command = 'zstd -d …'",
+                f'zstd -dqc < {_linked(place, logged)}/%f.zst > "%p"',
+            ),
             Side(
                 name="opskit restore --latest --start",
                 run=lambda: _started(place, logged),
@@ -57,6 +63,16 @@ def _restore_pristine(place: Place) -> None:
     (pristine / "recovery.signal").touch()
     place.give(pristine)
     place.give(place.directory / "repository")  # the server's account fetches from it
+
+
+def _linked(place: Place, logged: Logged) -> Path:
+    """A folder with the archive's segments."""
+    folder = place.make(_COMPRESSED)
+    for segment in logged.segments:
+        name = segment.name
+        stored = f"repository/{CLUSTER}/wal/{name[:8]}/{name[8:16]}/{name}.zst"
+        (folder / f"{name}.zst").symlink_to(place.directory / stored)
+    return folder
 
 
 def _again(place: Place) -> None:
