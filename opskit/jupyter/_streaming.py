@@ -5,14 +5,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, TypeVar
+from itertools import islice
+from typing import Any, TypeVar, cast
 
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 from tornado.http1connection import HTTP1Connection
-from tornado.iostream import StreamClosedError
 
 _T = TypeVar("_T")
+_PIECES_AT_ONCE = 4  # a turn of a thread costs as much as reading one
 
 
 class StreamingHandler(JupyterHandler):
@@ -66,35 +67,37 @@ class StreamingHandler(JupyterHandler):
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def stream(self, pieces: Iterator[memoryview], took: Callable[[int], None]) -> int:
-        """Send `pieces` until they or the connection end; `took` is told how many bytes the connection took.
+        """Send `pieces`, each a buffer of its own, until they or the connection end; `took` is told how much went.
 
-        While one is sent the next is read, and no more: memory does not grow with a client that is slow.
+        While some are sent the next are read, and no more: memory does not grow with a client that is slow.
 
         Returns
         -------
         How many bytes were under way when the connection ended: the client may have some of them.
         """
 
-        def read() -> bytes | None:
-            piece = next(pieces, None)
-            return None if piece is None else bytes(piece)
+        connection = self.request.connection
+        assert isinstance(connection, HTTP1Connection)
+
+        def read() -> list[memoryview]:
+            return list(islice(pieces, _PIECES_AT_ONCE))
 
         ahead = self._threads.submit(read)
-        while (piece := await asyncio.wrap_future(ahead)) is not None:
+        while run := await asyncio.wrap_future(ahead):
             ahead = self._threads.submit(read)
-            if not await self._sent(piece):
-                return len(piece)
-            took(len(piece))
+            if not self._headers_written:
+                self.flush()
+            for piece in run:
+                if not await self._sent(connection, piece):
+                    return len(piece)
+                took(len(piece))
             self.settings["api_last_activity"] = datetime.now(UTC)  # else an idle server is ended
         return 0
 
-    async def _sent(self, piece: bytes) -> bool:
-        self.write(piece)
-        try:
-            sending = self.flush()
-        except StreamClosedError:
-            return False
-        # Tornado forgets the future of a flush when the connection is closed meanwhile.
+    async def _sent(self, connection: HTTP1Connection, piece: memoryview) -> bool:
+        # Not by `write` and `flush`, which take bytes alone: that would be one more copy of everything.
+        sending = connection.write(cast(bytes, piece))
+        # Tornado forgets that future when the connection is closed meanwhile.
         await asyncio.wait({sending, self._gone}, return_when=asyncio.FIRST_COMPLETED)
         return not self._gone.done() and sending.exception() is None
 

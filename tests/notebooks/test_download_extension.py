@@ -286,7 +286,7 @@ def test_a_client_that_does_not_come_back(jupyter: Jupyter, place: Place) -> Non
 
 def test_a_damaged_volume_ends_early(jupyter: Jupyter, place: Place) -> None:
     """The answer to who downloads a damaged volume is shorter than promised, and why is recorded and logged once."""
-    backup = archived_backup(place.store)
+    backup = archived_backup(place.store, volume_bytes=5_000_000)
     name = f"main/backups/{backup.name}/snapshot-00002.tar.zst"
     content = bytearray(b"".join(place.store.get(name)))
     content[1000] ^= 1
