@@ -50,9 +50,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     # Comes after what is installed there, and its own .pth files, one of which leads to the checkout, are not read.
     (Path(theirs) / "dependencies.pth").write_text(f"{ours}\n")
-    for folder in ("share/jupyter", "etc/jupyter"):
-        (environment / folder).parent.mkdir(exist_ok=True)
-        (environment / folder).symlink_to(Path(sys.prefix, folder))
+    for folder in ("share/jupyter", "etc/jupyter/jupyter_server_config.d"):
+        place = environment / folder
+        place.mkdir(parents=True, exist_ok=True)
+        for entry in Path(sys.prefix, folder).iterdir():
+            if not (place / entry.name).exists():  # of etc/jupyter the wheel brings a part
+                (place / entry.name).symlink_to(entry)
     return environment
 
 
@@ -108,8 +111,12 @@ def test_wheel_carries_notebooks_and_runbooks(wheel: Path) -> None:
     for folder in ("notebooks", "runbooks"):
         for notebook in (ROOT / folder).glob("*.ipynb"):
             assert f"opskit/_shared/{folder}/{notebook.name}" in names
+    assert {"opskit/metrics/grafana.json", "opskit/metrics/rules.yml"} <= set(names)
     assert "opskit/py.typed" in names
     assert any(name.endswith("/licenses/LICENSE") for name in names)
+    (enabled,) = (name for name in names if "/data/etc/jupyter/" in name)
+    assert enabled.endswith("/jupyter_server_config.d/opskit.json")
+    assert b'"opskit.jupyter": true' in archive.read(enabled)
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"opskit"}
     assert not [name for name in names if "test" in name or "bench" in name]
 
@@ -147,7 +154,13 @@ def test_wheel_opens_jupyterlab(opskit: Installation) -> None:
             urllib.request.urlopen(f"{base}/api/contents/notebooks?token=known", timeout=30)
         )
         assert "backups.ipynb" in [entry["name"] for entry in listed["content"]]
-        assert b"JupyterLab" in urllib.request.urlopen(f"{base}/lab?token=known", timeout=30).read()
+        page = urllib.request.urlopen(f"{base}/lab?token=known", timeout=30).read()
+        assert b"JupyterLab" in page
+        assert b'"news": {"disabled": true}' in page
+        with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+            urllib.request.urlopen(f"{base}/opskit/download/main/latest?token=known", timeout=30)
+        assert b"cluster 'main' has no backup" in refused.value.read()
+        refused.value.close()
     finally:
         os.killpg(lab.pid, signal.SIGTERM)
         lab.wait(30)
