@@ -85,7 +85,7 @@ def timeline_view(scene: Scene, now: datetime, moment: datetime | None = None) -
 
 def height(scene: Scene, zone: tzinfo | None = None) -> float:
     """How high the picture is, in pixels."""
-    return _bottom(scene) + _AXIS * (1 if zone is None else 2) + 4
+    return lanes_end(scene) + _AXIS * (1 if zone is None else 2) + 4
 
 
 def timeline_at(scene: Scene, y: float) -> int | None:
@@ -104,7 +104,7 @@ def draw(
     moment: datetime | None = None,
 ) -> str:
     """A window of a scene; see `timeline_svg`."""
-    bottom = _bottom(scene)
+    bottom = lanes_end(scene)
     parts = [_axis(window, bottom, UTC, "UTC")]
     if zone is not None:
         parts.append(_axis(window, bottom + _AXIS, zone, str(zone)))
@@ -130,7 +130,8 @@ def _words(scene: Scene) -> str:
     return escape(" ".join(told(scene)), quote=True)
 
 
-def _bottom(scene: Scene) -> float:
+def lanes_end(scene: Scene) -> float:
+    """Where the lanes end and the axis begins, in pixels from the upper edge."""
     return _TOP + max(len(scene.timelines), 1) * _LANE + 2
 
 

@@ -114,7 +114,8 @@ function render({ model, el }) {
     return Math.round(start + ((x - left) / (right - left)) * (end - start));
   };
   const place = (at) => {
-    const { start, end, left, right } = picture();
+    const { start, end, left, right, lanes_end: bottom } = picture();
+    line.style.height = `${bottom}px`;
     line.hidden = at === null || at < start || at > end;
     line.style.left = `${left + ((at - start) / (end - start)) * (right - left)}px`;
   };

@@ -20,7 +20,7 @@ from opskit.model.reach import Answer
 from opskit.model.target import time_text
 from opskit.reports.scene import LEFT, RIGHT, SHORTEST, Window, read_scene, told, whole
 from opskit.reports.ticks import round_step
-from opskit.reports.timeline import LEGEND, draw, height, timeline_at, timeline_view
+from opskit.reports.timeline import LEGEND, draw, lanes_end, timeline_at, timeline_view
 from opskit.widgets._moments import moment_at, number, short, sides_of, written
 
 LONGEST = timedelta(days=366)
@@ -268,7 +268,7 @@ class Timeline(anywidget.AnyWidget):
         reach = self._scene.reach
         self._picture = {
             "svg": draw(self._scene, window, now, zone=self._local),
-            "height": height(self._scene, self._local),
+            "lanes_end": lanes_end(self._scene),
             "start": number(window.start),
             "end": number(window.end),
             "left": LEFT,

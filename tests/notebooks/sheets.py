@@ -47,11 +47,6 @@ class Sheet:
         is_light = str(theme == LIGHT).lower()
         expect(self.page.locator(f'body[data-jp-theme-light="{is_light}"]')).to_be_attached()
 
-    def picture(self, shown: Locator, file: Path) -> None:
-        """Take a picture of what is shown."""
-        shown.scroll_into_view_if_needed()
-        shown.screenshot(path=file)
-
 
 @pytest.fixture(scope="session")
 def sheet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheet]:

@@ -1,8 +1,6 @@
 """The timeline in a real browser: keys, pointer, typed times, both zones, light and dark."""
 
-import os
 import re
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -101,7 +99,7 @@ def test_a_moment_is_chosen_by_keys_pointer_and_typing(fresh_sheet: Sheet) -> No
 @in_a_browser
 @pytest.mark.sweep
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
-def test_axe_finds_nothing(fresh_sheet: Sheet, theme: str, tmp_path: Path) -> None:
+def test_axe_finds_nothing(fresh_sheet: Sheet, theme: str) -> None:
     """With something chosen, with a refusal, and with nothing to choose, no rule is broken, light or dark."""
     fresh_sheet.use_theme(theme)
     widget = fresh_sheet.show(TEN, WIDGET)
@@ -113,8 +111,6 @@ def test_axe_finds_nothing(fresh_sheet: Sheet, theme: str, tmp_path: Path) -> No
     widget.get_by_label("UTC", exact=True).press("Enter")
     expect(widget.get_by_role("button", name="the nearest after")).to_be_visible()
     assert_accessible(fresh_sheet.page, WIDGET)
-    kept = Path(os.environ.get("OPSKIT_SCREENSHOTS", tmp_path))
-    fresh_sheet.picture(widget, kept / f"timeline-{theme.split()[-1].lower()}.png")
     widget = fresh_sheet.show("i, b = moments(1)\nshown = Timeline(i[:0], b[:0])\nshown", WIDGET)
     expect(widget.locator("svg")).to_contain_text("there is no backup")
     assert_accessible(fresh_sheet.page, WIDGET)
@@ -162,7 +158,7 @@ def test_400_intervals_and_10000_backups_are_drawn_at_once(fresh_sheet: Sheet) -
 
 @in_a_browser
 @pytest.mark.sweep
-def test_a_page_without_a_kernel_shows_the_picture(fresh_sheet: Sheet, tmp_path: Path) -> None:
+def test_a_page_without_a_kernel_shows_the_picture(fresh_sheet: Sheet) -> None:
     """Exported as HTML, the executed notebook shows the picture and its words, and axe finds nothing in them."""
     shown = Timeline(*moments(10, gaps=[8]))._repr_mimebundle_()
     bundle = shown[0] if isinstance(shown, tuple) else shown
