@@ -45,7 +45,9 @@ class WalStatus(Shown):
     findings: tuple[Finding, ...]
 
     def __repr__(self) -> str:
-        wrong = [f"{finding.name}: {finding.message}" for finding in self.findings if not finding.passed]
+        wrong = [
+            f"{finding.name}: {finding.message}" for finding in self.findings if not finding.passed
+        ]
         where = "empty" if self.end is None else f"up to {self.end} on timeline {self.timeline}"
         return f"<opskit WAL of {self.cluster!r}: {where}, {'; '.join(wrong) or 'all is well'}>"
 
