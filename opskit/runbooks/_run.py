@@ -47,7 +47,9 @@ class RunResult(Shown):
 
     def __repr__(self) -> str:
         ended = f"{self.outcome}: {self.reason}" if self.reason else str(self.outcome)
-        return f"<opskit run of {self.runbook} on {self.cluster!r}: {ended}; {str(self.notebook)!r}>"
+        return (
+            f"<opskit run of {self.runbook} on {self.cluster!r}: {ended}; {str(self.notebook)!r}>"
+        )
 
     def _repr_html_(self) -> str:
         took = self.ended_at - self.started_at
