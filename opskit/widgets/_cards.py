@@ -12,6 +12,7 @@ from opskit.model.backup import BaseBackup
 from opskit.model.operation import Operation, OperationKind, OperationStatus
 from opskit.operations.process import OperationHandle
 from opskit.widgets._messages import (
+    as_left,
     ended_heading,
     ended_html,
     error_html,
@@ -137,7 +138,8 @@ class OperationCard(Card):
         operation = self.operation = self.handle.refresh()
         tone = "opskit-calm" if isinstance(error, Cancelled) else "opskit-bad"
         heading = ended_heading(operation, error)
-        self._end(error_html(heading, error, operation_details(operation)), tone)
+        told = as_left(operation, error)
+        self._end(error_html(heading, told, operation_details(operation)), tone)
 
     def _end(self, html: str, tone: str) -> None:
         self.is_running = False

@@ -21,6 +21,13 @@ _DOING = {
     OperationKind.START: "Starting the copy of",
     OperationKind.ADVANCE: "Moving on the copy of",
 }
+_NOTHING_KEPT = "Nothing of it was kept."
+_LEFT = {
+    OperationKind.DELETE: "What had been removed is gone; the next expire removes what is left of it.",
+    OperationKind.EXPIRE: "What had been removed is gone; the next expire goes on.",
+    OperationKind.START: "The copy is stopped; its files are as they were.",
+    OperationKind.ADVANCE: "The copy is stopped where it was on its way; start it to go on.",
+}
 
 
 def progress_html(operation: Operation, pace: Pace, now: datetime, is_cancelling: bool) -> str:
@@ -94,7 +101,7 @@ def error_html(
 ) -> str:
     """An error: message, hint, and what a report of it needs, folded; see `traceback_text` for the `trace`."""
     if isinstance(error, Cancelled):
-        return f"<p><b>{escape(heading)}</b></p><p>Nothing of it was kept.</p>"
+        return f"<p><b>{escape(heading)}</b></p><p>{escape(error.hint or _NOTHING_KEPT)}</p>"
     rows = {"kind": f"{error.kind} ({type(error).__name__})", **details}
     listed = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows.items())
     traced = f'<pre tabindex="0">{escape(trace)}</pre>' if trace else ""
@@ -121,6 +128,13 @@ def ended_heading(operation: Operation, error: OpskitError) -> str:
     """How an operation ended that is not complete, in a few words."""
     ended = "was cancelled" if isinstance(error, Cancelled) else "failed"
     return f"The {operation.kind} {ended}"
+
+
+def as_left(operation: Operation, error: OpskitError) -> OpskitError:
+    """The error that an operation ended with; where it was cancelled, with what that leaves behind."""
+    if isinstance(error, Cancelled):
+        return Cancelled(error.message, hint=_LEFT.get(operation.kind, _NOTHING_KEPT))
+    return error
 
 
 def operation_details(operation: Operation) -> dict[str, str]:
