@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -14,6 +15,8 @@ from opskit.model.alarms import Memory, Remembered
 from opskit.model.freshness import Severity
 
 _FORMAT = 1
+_PATIENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.05
 
 
 class MemoryFile:
@@ -29,17 +32,34 @@ class MemoryFile:
         Raises
         ------
         StoreError
-            The folder cannot be written to.
+            The folder cannot be written to, or another process has held it for a minute.
         """
         try:
             lock = os.open(f"{self.path}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise self._not_written(error) from None
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._take(lock)
             yield
         finally:
             os.close(lock)
+
+    def _take(self, lock: int) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"another process has held {f'{self.path}.lock'!r} for a minute",
+                        ErrorKind.STORE_FAILED,
+                        "See which 'opskit alarms run' hangs, and end it.",
+                        permanent=False,
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
 
     def read(self) -> dict[str, Memory]:
         """What was told; nothing when that cannot be made out: better told twice than never."""

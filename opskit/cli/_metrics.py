@@ -8,6 +8,8 @@ import typer
 from opskit.cli._app import app
 from opskit.errors import Cancelled, InputError
 
+_PATIENCE_SECONDS = 5.0  # half of what Prometheus waits for an answer by default
+
 
 @app.command()
 def metrics(
@@ -49,7 +51,7 @@ def metrics(
         return
     settings = context.obj.settings()
     names = [settings.cluster(name).name for name in clusters or sorted(settings.clusters)]
-    told = Metrics(settings, names)
+    told = Metrics(settings, names, patience_seconds=None if listen is None else _PATIENCE_SECONDS)
     if listen is None and output is None:
         typer.echo(told.text().decode(), nl=False)
     elif output is not None:

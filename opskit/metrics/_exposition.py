@@ -1,5 +1,6 @@
 """Prometheus' names for what is told, and its text."""
 
+import math
 import os
 import threading
 import time
@@ -70,13 +71,25 @@ _DESCRIBED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class Metrics(Collector):
-    """The samples of clusters, read anew when they are older than five seconds, by one thread for all that wait."""
+    """The samples of clusters, read anew when they are older than five seconds, once for all who ask.
 
-    def __init__(self, settings: Settings, clusters: Sequence[str]) -> None:
+    Parameters
+    ----------
+    patience_seconds
+        How long whoever asks waits for a reading that goes on; then there is the one before, and its
+        ``opskit_collected_timestamp_seconds``. One server that does not answer must not hide all clusters from a
+        Prometheus that waits ten seconds. `None` waits for its end.
+    """
+
+    def __init__(
+        self, settings: Settings, clusters: Sequence[str], patience_seconds: float | None = None
+    ) -> None:
         self._clusters = [Cluster(name, settings) for name in clusters]
+        self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
-        self._families: list[GaugeMetricFamily] = []
-        self._read_at: float | None = None
+        self._families: list[GaugeMetricFamily] = [_build()]
+        self._read_at = -math.inf
+        self._reading: threading.Thread | None = None
         self.registry = CollectorRegistry(auto_describe=False)
         self.registry.register(self)
 
@@ -91,17 +104,31 @@ class Metrics(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """See `Collector`."""
         with self._lock:
-            if self._read_at is None or time.monotonic() - self._read_at > _CACHED_SECONDS:
-                self._families = self._read()
-                self._read_at = time.monotonic()
+            stale = time.monotonic() - self._read_at > _CACHED_SECONDS
+            if stale and self._reading is None:
+                self._reading = threading.Thread(
+                    target=self._read, name="opskit metrics", daemon=True
+                )
+                self._reading.start()
+            reading = self._reading
+        if reading is not None:
+            reading.join(self._patience_seconds)
+        with self._lock:
             return list(self._families)
 
-    def _read(self) -> list[GaugeMetricFamily]:
+    def _read(self) -> None:
         with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="opskit metrics") as pool:
             samples = [s for found in pool.map(_samples, self._clusters) for s in found]
-        build = GaugeMetricFamily("opskit_build_info", "The version of opskit.", labels=["version"])
-        build.add_metric([__version__], 1)
-        return [build, *_families(samples)]
+        with self._lock:
+            self._families = [_build(), *_families(samples)]
+            self._read_at = time.monotonic()
+            self._reading = None
+
+
+def _build() -> GaugeMetricFamily:
+    family = GaugeMetricFamily("opskit_build_info", "The version of opskit.", labels=["version"])
+    family.add_metric([__version__], 1)
+    return family
 
 
 def _samples(cluster: Cluster) -> list[Sample]:

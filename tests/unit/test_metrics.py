@@ -142,6 +142,31 @@ def test_many_who_ask_at_once_are_one_look(home: Path, monkeypatch: pytest.Monke
     assert looked == ["main"]
 
 
+def test_a_cluster_that_does_not_answer_holds_nobody_up(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks gets the reading before, with its time, and the new one when that has come."""
+    answers = threading.Event()
+    answers.set()
+    real = Cluster.read_sources
+
+    def slow(self: Cluster, patience_seconds: float = 15) -> object:
+        assert answers.wait(30)
+        return real(self, patience_seconds)
+
+    monkeypatch.setattr(Cluster, "read_sources", slow)
+    monkeypatch.setattr("opskit.metrics._exposition._CACHED_SECONDS", 0)
+    metrics = Metrics(settings(home), ["main"], patience_seconds=None)
+    at = ("collected_timestamp_seconds", "main")
+    first = parsed(metrics.text().decode())[at]
+    answers.clear()
+    metrics._patience_seconds = 0.05
+    assert parsed(metrics.text().decode())[at] == first
+    answers.set()
+    metrics._patience_seconds = None
+    assert parsed(metrics.text().decode())[at] > first
+
+
 def test_a_file_for_node_exporter_is_whole_and_readable_by_it(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
