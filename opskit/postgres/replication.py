@@ -32,6 +32,7 @@ from opskit.postgres.events import (
     WalData,
     WalEvent,
 )
+from opskit.postgres.refusals import refusal
 
 _WAIT_SECONDS = 0.25
 _NEW_ARCHIVE, _DATA, _PROGRESS, _MANIFEST = b"ndpm"
@@ -341,7 +342,8 @@ class ReplicationConnection:
                 raise
             while self._next_result() is not None:
                 pass
-            raise ServerError(error.message, ErrorKind.NOT_INCREMENTAL, error.hint) from None
+            hint = error.hint or "Take a full backup with --full to build on."
+            raise ServerError(error.message, ErrorKind.NOT_INCREMENTAL, hint) from None
 
     def _refused(self, result: "pq.abc.PGresult") -> ServerError:
         def field(which: pq.DiagnosticField) -> str:
@@ -351,13 +353,7 @@ class ReplicationConnection:
         message = field(pq.DiagnosticField.MESSAGE_PRIMARY)
         if not state or state.startswith("57P"):
             return self._gone(message or "the connection was closed")
-        kind, hint = _REFUSALS.get(state, (ErrorKind.SERVER_REFUSED, ""))
-        for sign, meant, advice in _SAID:
-            if sign in message:
-                kind, hint = meant, advice
-        return ServerError(
-            f"the server refused: {message}", kind, hint or field(pq.DiagnosticField.MESSAGE_HINT)
-        )
+        return refusal(state, message, field(pq.DiagnosticField.MESSAGE_HINT))
 
     def _gone(self, text: str) -> ServerError:
         return ServerError(
@@ -365,45 +361,6 @@ class ReplicationConnection:
             ErrorKind.SERVER_GONE,
             "Look at the server's log; start again when it is back.",
         )
-
-
-_SAID = (  # what only the message tells, of the states undefined_file and object_not_in_prerequisite_state
-    (
-        "has already been removed",
-        ErrorKind.WAL_REMOVED,
-        "Take a new backup: recovery cannot pass this gap.",
-    ),
-    (
-        "the standby was promoted",
-        ErrorKind.STANDBY_PROMOTED,
-        "Take the backup again: the server is a primary by now.",
-    ),
-    (
-        "WAL generated with",  # full_page_writes=off, with or without quotes
-        ErrorKind.SERVER_REFUSED,
-        "On the primary, set full_page_writes = on and run CHECKPOINT; then take the backup again.",
-    ),
-)
-_REFUSALS = {
-    "42710": (  # duplicate_object: the slot's name
-        ErrorKind.BACKUP_RUNNING,
-        "Wait until the other backup of this cluster has ended, or cancel it.",
-    ),
-    "53400": (  # configuration_limit_exceeded: all replication slots are in use
-        ErrorKind.NO_SLOT,
-        "Raise max_replication_slots, or drop a slot that nobody needs (pg_replication_slots).",
-    ),
-    "42501": (ErrorKind.REPLICATION_NOT_ALLOWED, "As a superuser: ALTER ROLE … REPLICATION."),
-    "XX001": (  # data_corrupted: page checksums
-        ErrorKind.SERVER_REFUSED,
-        "The cluster has damaged pages, named in the server's log: find out which relations, and keep earlier backups.",
-    ),
-    "54000": (  # program_limit_exceeded: a name or link of more than 99 bytes
-        ErrorKind.SERVER_REFUSED,
-        "The server's tar format has 99 bytes for a link: move the tablespace to a place with a shorter path.",
-    ),
-    "58P01": (ErrorKind.SERVER_REFUSED, "The server lacks a file; its log tells which."),
-}
 
 
 def _table(result: "pq.abc.PGresult") -> list[list[str]]:
