@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect, sync_playwright
 
+import opskit
 from opskit.cluster import Cluster
 from opskit.config import Settings
 from opskit.widgets import BackupsPanel
@@ -16,6 +17,8 @@ from tests.notebooks.lab import TIMEZONE, Lab, LabPage, launch, running_lab
 from tests.notebooks.panels import PATIENCE, is_quiet, wait_until
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+SERVED = Path(opskit.__file__).parent / "jupyter" / "lab"
+"""Jupyter's configuration as `opskit lab` has it."""
 
 PanelFactory = Callable[[Settings], BackupsPanel]
 LabFactory = Callable[[Settings], LabPage]
@@ -69,9 +72,8 @@ def lab_on(scratch: Path, folder: Path) -> Iterator[LabFactory]:
         stack.callback(browser.close)
 
         def open_lab(settings: Settings) -> LabPage:
-            lab: Lab = stack.enter_context(
-                running_lab(folder, home, {"OPSKIT_CONFIG": str(settings.file)})
-            )
+            variables = {"OPSKIT_CONFIG": str(settings.file), "JUPYTER_CONFIG_PATH": str(SERVED)}
+            lab: Lab = stack.enter_context(running_lab(folder, home, variables))
             page = browser.new_page(timezone_id=TIMEZONE, viewport={"width": 1200, "height": 1000})
             stack.callback(page.close)
             return LabPage(page, lab)

@@ -23,7 +23,7 @@ in_a_browser = pytest.mark.timeout(600)
 def test_back_up_and_download(
     server: ServerFactory, settings: SettingsFactory, lab_on: LabFactory, scratch: Path
 ) -> None:
-    """In JupyterLab two clicks take a backup and bring it home, and nothing is asked of any other host."""
+    """Two keys take a backup and bring it home, to the folder and by the browser; no other host is asked anything."""
     made = settings(server())
     source = Cluster("main", made)
     lab = lab_on(made)
@@ -43,6 +43,12 @@ def test_back_up_and_download(
     file = scratch / "notebooks" / f"main-{backup.name}.tar.zst"
     assert file.stat().st_size > backup.stored_bytes
     expect(panel).to_contain_text(str(file))
+    link = panel.get_by_role("link", name=f"Download {file.name}")
+    expect(link).to_have_attribute("download", file.name)
+    with lab.page.expect_download() as downloading:
+        link.press("Enter")
+    assert downloading.value.suggested_filename == file.name
+    assert downloading.value.path().read_bytes() == file.read_bytes()
     assert lab.foreign == []
 
 
