@@ -80,6 +80,7 @@ function render({ model, el }) {
   const local = make("input", { type: "text", autocomplete: "off", spellcheck: false });
   const localName = make("span");
   const localLabel = make("label", {}, localName, local);
+  const on = make("span");
   const said = make("p", { role: "status", "aria-live": "polite", id: `${id}-reason` });
   const reason = make("div", { class: "ot-reason" }, said);
   const summary = make("summary");
@@ -99,7 +100,7 @@ function render({ model, el }) {
     button("Everything", "Show everything", () => ask({ do: "fit" })),
     lanesLabel, span);
   const fields = make("div", { class: "ot-fields", role: "group", "aria-label": "The moment" },
-    make("label", {}, "UTC", utc), localLabel,
+    make("label", {}, "UTC", utc), localLabel, on,
     button("‹ backup", "The backup before", () => wish({ do: "backup", by: -1 })),
     button("backup ›", "The backup after", () => wish({ do: "backup", by: 1 })),
     button("Latest", "The latest moment", () => wish({ do: "end", last: true })));
@@ -193,6 +194,7 @@ function render({ model, el }) {
     if (pointed === null) place(at);
     plot.setAttribute("aria-valuenow", at ?? picture().last ?? 0);
     plot.setAttribute("aria-valuetext", why ? `${text}; ${why}` : text);
+    on.textContent = at !== null && picture().timelines.length > 1 ? `on timeline ${answer().timeline}` : "";
     line.classList.toggle("ot-refused", at === null && pointed !== null);
     if (!typed.has(utc)) utc.value = inUtc;
     if (!typed.has(local)) local.value = inLocal;
