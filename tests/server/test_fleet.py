@@ -9,9 +9,10 @@ import pytest
 
 from opskit.cluster import Cluster
 from opskit.model.operation import OperationStatus
+from opskit.planner import JobStatus
 from opskit.planner.fleet._queue import Queue
 from tests.servers import ServerFactory
-from tests.support.backups import wait_until
+from tests.support.backups import assert_free
 from tests.support.command import run_command
 from tests.support.fleet import fleet, fleet_settings, hold_up, lose, shared_url
 
@@ -37,20 +38,20 @@ def test_every_cluster_is_backed_up_once_though_a_worker_is_lost(
     with fleet(settings) as running:
         for _ in range(workers):
             running.start(impatient=impatient)
-        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun", 120)
+        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 120)
         worker = running.worker_of("c0")
         assert worker is not None
         lost_at = time.monotonic()
         lose(worker)
-        wait_until(lambda: running.worker_of("c0") not in (worker, None), "c0 was not freed", 60)
+        running.wait(lambda: running.worker_of("c0") not in (worker, None), "c0 was not freed", 60)
         print(f"freed and begun again after {time.monotonic() - lost_at:.0f} s")
         # the lost one's checkpoint may have ended meanwhile, and then nothing holds this one up
-        wait_until(
+        running.wait(
             lambda: running.is_held_up("c0") or "c0" in running.complete(), "c0 was not begun", 60
         )
         servers["c0"].query("CHECKPOINT")
-        wait_until(lambda: running.complete() == set(servers), "not every cluster has one", 300)
-        wait_until(lambda: running.job("c0") is None, "the queue still has c0's job", 60)
+        running.wait(lambda: running.complete() == set(servers), "not every cluster has one", 300)
+        running.wait(lambda: running.job("c0") is None, "the queue still has c0's job", 60)
         left = [one for one in running.workers if one is not worker]
         for one in left:
             one.send_signal(signal.SIGTERM)
@@ -61,31 +62,55 @@ def test_every_cluster_is_backed_up_once_though_a_worker_is_lost(
         assert len(Cluster(name, settings).repository.backups(name)) == 1
 
 
-def test_a_stop_and_an_abort_end_the_run_in_order(server: ServerFactory, scratch: Path) -> None:
-    """SIGTERM puts the job back, for the next worker to begin at once; an abort by Procrastinate ends it for now."""
+def test_a_stop_ends_the_run_in_order(server: ServerFactory, scratch: Path) -> None:
+    """SIGTERM in mid-backup ends it, and puts the job back, for the next worker to begin at once."""
     source = server(wal_segment_megabytes=1)
     url = shared_url(source, "shared")
     settings = fleet_settings(scratch / "opskit", url, {"c0": source}, more=SPREAD)
     hold_up(source)
     with fleet(settings) as running:
-        first = running.start()
-        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
-        first.send_signal(signal.SIGTERM)
-        assert first.wait(60) == 0
+        worker = running.start()
+        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0
         [stopped] = running.tries()["c0"]
         assert stopped.status is OperationStatus.CANCELLED
         job = running.job("c0")
         assert job is not None and not job.is_running and job.not_before is None
         shown = run_command(settings, "worker", "status").stdout
         assert "c0" in shown and "waiting" in shown
+        source.query("CHECKPOINT")  # PostgreSQL looks after its client when that has ended
+        assert_free(source)
 
-        second = running.start()
-        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun again", 60)
-        assert asyncio.run(abort(settings.fleet.queue_url or "", settings.repository_url))
-        wait_until(lambda: running.job("c0") is None, "the job was not aborted", 60)
-        assert [one.status for one in running.tries()["c0"]] == [OperationStatus.CANCELLED] * 2
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("by", ["procrastinate", "opskit"])
+def test_an_abort_ends_the_run_in_order(server: ServerFactory, scratch: Path, by: str) -> None:
+    """By Procrastinate or by opskit, the backup is cancelled and leaves nothing, and the worker goes on."""
+    source = server(wal_segment_megabytes=1)
+    url = shared_url(source, "shared")
+    settings = fleet_settings(scratch / "opskit", url, {"c0": source}, more=SPREAD)
+    hold_up(source)
+    with fleet(settings) as running:
+        worker = running.start()
+        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+        if by == "opskit":
+            [going] = running.tries()["c0"]
+            running.catalog.request_cancel(going.id)
+            running.wait(lambda: is_put_off(running.job("c0")), "it was not put off")
+        else:
+            assert asyncio.run(abort(settings.fleet.queue_url or "", settings.repository_url))
+            running.wait(lambda: running.job("c0") is None, "the job was not aborted")
+        assert [one.status for one in running.tries()["c0"]] == [OperationStatus.CANCELLED]
         assert Cluster("c0", settings).repository.backups("c0") == []
-        assert second.poll() is None, "the worker goes on"
+        source.query("CHECKPOINT")  # PostgreSQL looks after its client when that has ended
+        assert_free(source)
+        assert worker.poll() is None, "the worker goes on"
+
+
+def is_put_off(job: JobStatus | None) -> bool:
+    """Whether a job waits for the end of a pause."""
+    return job is not None and not job.is_running and job.not_before is not None
 
 
 async def abort(url: str, repository: str) -> bool:
@@ -106,17 +131,17 @@ def test_a_worker_that_is_only_cut_off_keeps_its_job(server: ServerFactory, scra
     hold_up(source)
     with fleet(settings) as running:
         cut_off = running.start()
-        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
         cut_off.send_signal(signal.SIGSTOP)
         running.start()
-        wait_until(
+        running.wait(
             lambda: "its worker is lost, and another backup" in running.said(), "nobody asked", 30
         )
         time.sleep(3)  # several turns of a sweeper
         assert running.worker_of("c0") is cut_off
         source.query("CHECKPOINT")
-        wait_until(lambda: "freed, its worker is lost" in running.said(), "c0 was not freed", 60)
-        wait_until(lambda: running.job("c0") is None, "nobody took it up", 60)
+        running.wait(lambda: "freed, its worker is lost" in running.said(), "c0 was not freed", 60)
+        running.wait(lambda: running.job("c0") is None, "nobody took it up", 60)
         cut_off.send_signal(signal.SIGCONT)
         cut_off.send_signal(signal.SIGTERM)
         assert cut_off.wait(60) == 0
@@ -133,18 +158,21 @@ def test_a_worker_outlives_its_queue(server: ServerFactory, scratch: Path) -> No
     hold_up(source)
     with fleet(settings) as running:
         worker = running.start()
-        wait_until(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
         other.query("ALTER DATABASE shared ALLOW_CONNECTIONS false")
         other.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'shared'"
         )
-        wait_until(lambda: "not currently accepting" in running.said(), "nothing is told", 60)
+        running.wait(lambda: "not currently accepting" in running.said(), "nothing is told", 60)
         source.query("CHECKPOINT")
         repository = Cluster("c0", settings).repository
-        wait_until(lambda: bool(repository.backups("c0")), "the backup did not go on", 60)
+        running.wait(lambda: bool(repository.backups("c0")), "the backup did not go on", 60)
         other.query("ALTER DATABASE shared ALLOW_CONNECTIONS true")
-        wait_until(lambda: running.complete() == {"c0", "c1"}, "the worker did not come back", 90)
-        wait_until(lambda: running.job("c0") is None and running.job("c1") is None, "", 60)
+        running.wait(lambda: running.complete() == {"c0", "c1"}, "the worker did not come back", 90)
+        running.wait(
+            lambda: running.job("c0") is None and running.job("c1") is None,
+            "the queue is not empty",
+        )
         assert worker.poll() is None
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0

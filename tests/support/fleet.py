@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -99,6 +100,13 @@ class Fleet:
             )
         self.workers.append(worker)
         return worker
+
+    def wait(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        """Wait until it holds; not asked too often, for each question is one to the database."""
+        end = time.monotonic() + seconds
+        while not holds():
+            assert time.monotonic() < end, what
+            time.sleep(0.2)
 
     def said(self) -> str:
         """What all of them said."""

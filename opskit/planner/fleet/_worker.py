@@ -20,8 +20,9 @@ from opskit.planner.fleet._sweeping import still_held
 
 _PLAN_EVERY = timedelta(seconds=15)
 _STOP_SECONDS = 0.2
-_TURN_SECONDS = 2.0
-_POLL_SECONDS = 2.0  # for what no notification tells of: a job that was freed, a place in the store
+_LOOK_SECONDS = (
+    2.0  # for what no notification tells of: a turn, a job that was freed, a place in the store
+)
 _FORGOTTEN_SECONDS = 3600.0  # a worker that was lost: its jobs are freed long before
 
 
@@ -51,6 +52,7 @@ class Worker:
     ) -> None:
         self._settings, self._queue, self._jobs = settings, queue, jobs
         self._tell, self._stopped = tell, stopped
+        self._look_seconds = min(_LOOK_SECONDS, queue.stalled_seconds / 8)
         self._stop = asyncio.Event()
         self._troubled: dict[str, str] = {}
 
@@ -95,8 +97,8 @@ class Worker:
             self._queue.app.run_worker_async(
                 queues=[self._queue.name],
                 concurrency=self._jobs,
-                fetch_job_polling_interval=_POLL_SECONDS,
-                abort_job_polling_interval=_POLL_SECONDS,
+                fetch_job_polling_interval=self._look_seconds,
+                abort_job_polling_interval=self._look_seconds,
                 update_heartbeat_interval=self._queue.stalled_seconds / 4,
                 stalled_worker_timeout=_FORGOTTEN_SECONDS,
                 install_signal_handlers=False,
@@ -114,7 +116,7 @@ class Worker:
         except (ConnectorException, OpskitError) as error:
             self._trouble("queue", error)
         if not self._stop.is_set():
-            await self._wait(_TURN_SECONDS)
+            await self._wait(self._look_seconds)
 
     async def _turns(self, catalog: Catalog) -> None:
         turns: list[tuple[str, timedelta, Callable[[datetime], Awaitable[None]]]] = [
@@ -130,7 +132,7 @@ class Worker:
                     self._trouble(name, None)
                 except (ConnectorException, ServerError, StoreError) as error:
                     self._trouble(name, error)
-            await self._wait(_TURN_SECONDS)
+            await self._wait(self._look_seconds)
 
     async def _plan(self, catalog: Catalog, now: datetime) -> None:
         count = await plan(self._queue, catalog, self._settings, now)
