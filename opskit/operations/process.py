@@ -26,6 +26,7 @@ from opskit.errors import (
     InputError,
     NotFoundError,
     OpskitError,
+    StoreError,
     error_from_dict,
     error_of_exit,
 )
@@ -175,18 +176,27 @@ class OperationHandle(Shown):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
-            operation = self.refresh()
-            if watch is not None:
+            operation = self._look()
+            if operation is not None and watch is not None:
                 watch(operation.progress)
-            if self._has_ended(operation):
+            if operation is not None and self._has_ended(operation):
                 break
             left = poll if deadline is None else min(poll, deadline - time.monotonic())
             if left <= 0:
-                return operation
+                return operation or self.refresh()
             time.sleep(left)
         if operation.status is OperationStatus.COMPLETE:
             return operation
         raise self._error(operation)
+
+    def _look(self) -> Operation | None:
+        """As `refresh`; `None` while the catalog is out of reach, and a child of ours goes on without it."""
+        try:
+            return self.refresh()
+        except StoreError as error:
+            if error.permanent or self._child is None or self._child.exit_code is not None:
+                raise
+            return None
 
     def _has_ended(self, operation: Operation) -> bool:
         """Whether it has; a heartbeat that is old for a moment (a clock was set, a laptop slept) is no death."""
