@@ -11,7 +11,7 @@ from opskit.errors import Cancelled
 from opskit.reports.format import format_time
 
 if TYPE_CHECKING:
-    from opskit.planner import FleetStatus, JobStatus
+    from opskit.planner import FleetStatus, JobStatus, WorkerStatus
 
 worker = typer.Typer(
     help="Share the schedule's work with other hosts, by a queue in PostgreSQL.",
@@ -73,23 +73,21 @@ def status(context: typer.Context, json: Json = False) -> None:
     if json:
         output.print_json(_data(found))
         return
-    output.print_table(
-        ["Worker", "Jobs at once", "Since", "Last sign of life"],
-        [
-            [
-                f"{w.host}:{w.pid}",
-                str(w.jobs),
-                format_time(w.started_at),
-                format_time(w.heartbeat_at),
-            ]
-            for w in found.workers
-        ],
-    )
-    typer.echo()
-    output.print_table(
-        ["Cluster", "Backup for", "Now", "Since", "Worker", "Tries"],
-        [_cells(job) for job in found.jobs],
-    )
+    if found.workers:
+        heading = ["Worker", "Jobs at once", "Since", "Last sign of life"]
+        output.print_table(heading, [_worker_cells(one) for one in found.workers])
+    else:
+        typer.echo("no worker is at it", err=True)
+    if found.jobs:
+        heading = ["Cluster", "Backup for", "Now", "Since", "Worker", "Tries"]
+        output.print_table(heading, [_cells(job) for job in found.jobs])
+    else:
+        typer.echo("nothing runs or waits", err=True)
+
+
+def _worker_cells(one: "WorkerStatus") -> list[str]:
+    times = [format_time(at) for at in (one.started_at, one.heartbeat_at)]
+    return [f"{one.host}:{one.pid}", str(one.jobs), *times]
 
 
 def _cells(job: "JobStatus") -> list[str]:

@@ -163,7 +163,7 @@ def test_a_worker_outlives_its_queue(server: ServerFactory, scratch: Path) -> No
         other.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'shared'"
         )
-        running.wait(lambda: "not currently accepting" in running.said(), "nothing is told", 60)
+        running.wait(lambda: "the server went away" in running.said(), "nothing is told", 60)
         source.query("CHECKPOINT")
         repository = Cluster("c0", settings).repository
         running.wait(lambda: bool(repository.backups("c0")), "the backup did not go on", 60)
@@ -177,3 +177,4 @@ def test_a_worker_outlives_its_queue(server: ServerFactory, scratch: Path) -> No
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0
         running.assert_once()
+        assert "Traceback" not in running.said()

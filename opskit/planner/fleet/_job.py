@@ -12,7 +12,7 @@ from procrastinate.jobs import Job
 
 from opskit.cluster import Cluster
 from opskit.config import Settings
-from opskit.errors import NotFoundError, OpskitError
+from opskit.errors import NotFoundError
 from opskit.model.schedule import ScheduleState, ScheduleStatus, pause_after
 from opskit.planner._states import cluster_schedule
 from opskit.reports.format import format_time
@@ -69,7 +69,13 @@ class Runner:
                 await asyncio.wait({work})
             except asyncio.CancelledError:  # Procrastinate's word for an abort
                 aborted.set()
-        work.result()
+        try:
+            work.result()
+        except (Again, JobAborted):
+            raise
+        except Exception as error:
+            self._tell(f"{cluster}: {getattr(error, 'message', repr(error))}")
+            raise
 
     def command(self, runbook: str, cluster: str, parameter: str) -> list[str]:
         """What a run is started by; `parameter` is ``key=value``."""
@@ -83,9 +89,6 @@ class Runner:
         except NotFoundError as error:  # another worker's configuration may be newer
             self._tell(f"{cluster}: {error.message}")
             raise Again(datetime.now(UTC) + _ELSEWHERE) from None
-        except OpskitError as error:
-            self._tell(f"{cluster}: {error.message}")
-            raise
         if state.status is ScheduleStatus.DONE:
             self._tell(f"{cluster}: backup {state.backup} is there for {_time(state)} already")
             return

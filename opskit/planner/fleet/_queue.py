@@ -166,6 +166,15 @@ class Queue:
             )
             await self._jobs.batch_defer_jobs_async(list(batch), connection)
 
+    async def beat(self) -> None:
+        """Give the sign of life of the worker that was registered last, also while it only waits for its jobs' end.
+
+        Procrastinate's own ends when a worker begins to stop, and with the first that the database does not take.
+        """
+        if self._jobs.worker is not None:
+            with server_errors():
+                await self._jobs.update_heartbeat(self._jobs.worker)
+
     async def stalled(self) -> list[Job]:
         """The jobs that run nowhere any more, as far as the queue can tell: their workers show no sign of life."""
         with server_errors():
@@ -198,6 +207,7 @@ class _Jobs(JobManager):
         super().__init__(connector)
         self._pool_of, self._queue = connector, queue
         self._store_limit, self._at_once = store_limit, jobs
+        self.worker: int | None = None
 
     async def register_worker(self) -> int:
         """As Procrastinate does, and note where the worker is."""
@@ -207,6 +217,7 @@ class _Jobs(JobManager):
                 "INSERT INTO opskit_workers (id, queue, host, pid, jobs) VALUES (%s, %s, %s, %s, %s)",
                 (worker, self._queue, socket.gethostname(), os.getpid(), self._at_once),
             )
+        self.worker = worker
         return worker
 
     async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> Job | None:

@@ -1,8 +1,9 @@
 """A worker: runs jobs of the queue, and takes its turn at what one of all the workers has to do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 from procrastinate.exceptions import ConnectorException
@@ -68,7 +69,8 @@ class Worker:
         """
         catalog = open_catalog(self._settings)
         try:
-            asyncio.run(self._run(catalog))
+            with _quiet("procrastinate", "psycopg.pool"):
+                asyncio.run(self._run(catalog))
         finally:
             catalog.close()
 
@@ -79,17 +81,25 @@ class Worker:
             self._tell(f"worker of queue {self._queue.name}, {self._jobs} at once")
             turns = asyncio.create_task(self._turns(catalog))
             watch = asyncio.create_task(self._watch())
+            beat = asyncio.create_task(self._beat())  # until the last job has ended
             try:
                 while not self._stop.is_set():
                     await self._work()
             finally:
                 self._stop.set()
-                await asyncio.gather(turns, watch)
+                beat.cancel()
+                await asyncio.gather(turns, watch, beat, return_exceptions=True)
 
     async def _watch(self) -> None:
         while not self._stop.is_set() and not self._stopped():
             await self._wait(_STOP_SECONDS)
         self._stop.set()
+
+    async def _beat(self) -> None:
+        while True:
+            with suppress(ConnectorException, ServerError):  # it is told by those who wait for it
+                await self._queue.beat()
+            await asyncio.sleep(self._queue.stalled_seconds / 4)
 
     async def _work(self) -> None:
         """Run jobs until the stop, or until the queue is lost; then what runs here is run to its end all the same."""
@@ -182,3 +192,16 @@ async def plan(queue: Queue, catalog: Catalog, settings: Settings, now: datetime
     return await queue.defer(
         due(of_clusters, attempts, standings, now, jitter=settings.scheduler.jitter)
     )
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Keep from the terminal what libraries log of failures that are told, or met, here."""
+    silence = logging.NullHandler()
+    for name in names:
+        logging.getLogger(name).addHandler(silence)
+    try:
+        yield
+    finally:
+        for name in names:
+            logging.getLogger(name).removeHandler(silence)
