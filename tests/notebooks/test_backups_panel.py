@@ -6,7 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from opskit.cluster import Cluster
 from opskit.config import load_settings
@@ -106,6 +108,29 @@ def test_the_same_as_a_runbook_and_as_python(
     panel.teach.python.click()
     panel.teach.python.click()
     assert f"cluster.plan_delete('{backup.name}')" in panel.teach.code.value
+
+
+@pytest.mark.sweep
+@on_one_major
+def test_the_written_runbook_runs(
+    server: ServerFactory,
+    settings: SettingsFactory,
+    panel_of: PanelFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+) -> None:
+    """Run as a person does, cell by cell, the notebook takes the backup with the panel's note, and passes."""
+    made = settings(server())
+    panel = panel_of(made)
+    panel.note.value = "by the runbook"
+    panel.teach.runbook.click()
+    monkeypatch.setenv("OPSKIT_CONFIG", str(made.file))
+    notebook = nbformat.read(folder / "scheduled_backup.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": folder}}).execute()
+    [backup] = panel.cluster.repository.backups("main")
+    assert backup.note == "by the runbook"
+    [*_, last] = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert "passed" in str(last.outputs)
 
 
 def ended(kind: OperationKind) -> Operation:

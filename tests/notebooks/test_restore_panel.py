@@ -75,6 +75,7 @@ def active(card: CopyCard) -> str:
     return " ".join(found["query"])
 
 
+@pytest.mark.sweep  # a browser does the main way in every run
 @on_one_major
 def test_from_a_moment_to_a_copy(
     story: tuple[Cluster, datetime], folder: Path, closing: Callable[[Panel], None]
