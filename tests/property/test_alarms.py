@@ -84,9 +84,9 @@ def test_a_cluster_that_is_not_looked_at_is_left_alone() -> None:
     second = decide_alarms(first, {"b": findings({NAMES[1]})}, EPOCH, DAY)
     assert set(second.once_told) == {"a", "b"}
     assert second.once_told["a"] == first["a"]
-    fleet = {f"c{n}": findings(set(NAMES)) for n in range(10_000)}
+    fleet = {f"c{n}": findings(set(NAMES)) for n in range(1_000)}
     many = decide_alarms({}, fleet, EPOCH, DAY).notice
     assert many is not None
-    assert many.title == "opskit: c0, c1, c2 and 9997 more: 30000 things are wrong"
+    assert many.title == "opskit: c0, c1, c2 and 997 more: 3000 things are wrong"
     assert len(many.text) < 4000
-    assert "29980 more" in many.text
+    assert "2980 more" in many.text
