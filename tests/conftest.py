@@ -23,7 +23,10 @@ from opskit.errors import NotFoundError
 from opskit.postgres.connection import SUPPORTED_MAJORS
 from opskit.postgres.programs import Programs, find_programs
 from opskit.postgres.server import LocalServer
+from opskit.repository import Repository
+from opskit.store import LocalStore
 from tests.servers import ServerFactory, fill, make_base_directory, remove_base_directory
+from tests.support.clusters import ClusterMaker, clusters
 
 OPTIONAL_MAJOR = 15  # no wheel has it: required in CI, used elsewhere where it is found
 LOG_LINES = 60
@@ -181,6 +184,19 @@ conninfo = {json.dumps(server.conninfo())}
         return load_settings(file)
 
     return make
+
+
+@pytest.fixture
+def cluster(settings: SettingsFactory) -> Iterator[ClusterMaker]:
+    """Makes the configured cluster ``main`` as seen from a server: ``cluster(server)``; one repository for all."""
+    with clusters(settings) as make:
+        yield make
+
+
+@pytest.fixture
+def repository(scratch: Path) -> Repository:
+    """An empty repository, where ``settings`` says that it is."""
+    return Repository(LocalStore(scratch / "opskit/repository"))
 
 
 def _left_out() -> bool:

@@ -1,6 +1,6 @@
 """The map of what can be restored is true: its ends can be restored, and nothing behind them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from opskit.errors import ErrorKind, RecoveryError
 from opskit.model.lsn import Lsn
 from opskit.model.wal import WalSegment
 from opskit.operations.recoverable import recoverable_intervals
-from opskit.postgres.server import LocalServer
 from opskit.reports.charts import recoverability_chart
 from opskit.store import open_store
 from tests.servers import ServerFactory
+from tests.support.clusters import ClusterMaker
 from tests.support.streams import caught_up, streaming
 
 COLUMNS = {
@@ -35,22 +35,6 @@ EVENTS = "CREATE TABLE events (n serial)"
 HAPPEN = "INSERT INTO events DEFAULT VALUES"
 COUNT = "SELECT count(*) FROM events"
 HERE = "the archive ends here"
-
-ClusterMaker = Callable[[LocalServer], Cluster]
-
-
-@pytest.fixture
-def cluster(settings: Callable[..., Settings]) -> Iterator[ClusterMaker]:
-    """Makes the configured cluster of a server, and closes its catalog at the end."""
-    made: list[Cluster] = []
-
-    def make(server: LocalServer) -> Cluster:
-        made.append(Cluster("main", settings(server)))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.catalog.close()
 
 
 @pytest.mark.parametrize("programs", [15, 18], indirect=True)

@@ -26,8 +26,7 @@ from opskit.postgres.programs import program_environment
 from opskit.postgres.server import LocalServer
 from opskit.store import open_store
 from tests.servers import ServerFactory
-
-ClusterMaker = Callable[[LocalServer], Cluster]
+from tests.support.clusters import ClusterMaker
 
 
 @dataclass(frozen=True)
@@ -53,20 +52,6 @@ class Stopper:
         """Go on until stopped."""
         if self.stopped.is_set():
             raise Cancelled("the test is over")
-
-
-@pytest.fixture
-def cluster(settings: Callable[..., Settings]) -> Iterator[ClusterMaker]:
-    """Makes the configured cluster of a server, and closes its catalog at the end."""
-    made: list[Cluster] = []
-
-    def make(server: LocalServer) -> Cluster:
-        made.append(Cluster("main", settings(server)))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.catalog.close()
 
 
 @pytest.mark.parametrize(

@@ -9,22 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from opskit.cluster import Cluster
-from opskit.config import Settings
 from opskit.errors import Cancelled, ErrorKind, ServerError
 from opskit.model.operation import Progress
 from opskit.operations.wal_status import wal_status
 from opskit.postgres.server import LocalServer
 from tests.servers import ServerFactory
 from tests.support.backups import assert_free, wait_until
+from tests.support.clusters import ClusterMaker
+from tests.support.events import HAPPEN, eventful
 from tests.support.failing import assert_fails
-from tests.support.majors import newest_first
+from tests.support.majors import newest_first, only_18
 from tests.support.standby import promote, replayed, standby_of
 from tests.support.streams import KEPT, caught_up, streaming
 
 SMALL = 1
-EVENTS = "CREATE TABLE events (n serial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())"
-only_18 = pytest.mark.parametrize("programs", [18], indirect=True)
 
 
 class Act:
@@ -42,20 +40,6 @@ class Act:
 
     def check(self) -> None:
         """See `Monitor`."""
-
-
-@pytest.fixture
-def main(settings: Callable[..., Settings]) -> Iterator[Callable[[LocalServer], Cluster]]:
-    """Makes the configured cluster ``main`` as seen from one of its servers; one repository for all."""
-    made: list[Cluster] = []
-
-    def make(server: LocalServer) -> Cluster:
-        made.append(Cluster("main", settings(server)))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.catalog.close()
 
 
 @contextmanager
@@ -101,13 +85,12 @@ def count(server: LocalServer) -> int:
 
 @pytest.mark.every_major
 def test_a_backup_of_a_standby_goes_on_by_the_primary_s_wal(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """It has all rows up to its stop by itself, and every later one by the WAL that the primary archives."""
-    primary = server(KEPT, wal_segment_megabytes=SMALL)
-    primary.query(EVENTS)
+    primary = eventful(server)
     standby = standby_of(server, primary)
-    source, replica = main(primary), main(standby)
+    source, replica = cluster(primary), cluster(standby)
     with streaming(primary, source.repository):
         with happening(primary) as events:
             time.sleep(0.3)
@@ -136,13 +119,12 @@ def test_a_backup_of_a_standby_goes_on_by_the_primary_s_wal(
 
 @newest_first
 def test_a_backup_of_a_standby_goes_on_by_the_standby_s_own_wal(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """Streamed from the standby, through its promotion behind the backup, its WAL leads onto the new timeline."""
-    primary = server(KEPT, wal_segment_megabytes=SMALL)
-    primary.query(EVENTS)
+    primary = eventful(server)
     standby = standby_of(server, primary)
-    replica = main(standby)
+    replica = cluster(standby)
     with streaming(standby, replica.repository):
         primary.query("INSERT INTO events SELECT FROM generate_series(1, 10)")
         replayed(standby, primary)
@@ -168,12 +150,12 @@ def test_a_backup_of_a_standby_goes_on_by_the_standby_s_own_wal(
 
 
 def test_a_promotion_ends_the_backup(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """A standby that becomes a primary meanwhile: one clear error; nothing is listed, nothing is left on the server."""
     primary = server(KEPT, wal_segment_megabytes=SMALL)
     standby = standby_of(server, primary)
-    replica = main(standby)
+    replica = cluster(standby)
 
     def backup() -> None:
         replica.create_backup(monitor=Act(lambda: promote(standby)))
@@ -191,14 +173,13 @@ def test_a_promotion_ends_the_backup(
 
 @newest_first
 def test_a_backup_follows_its_standby_onto_a_new_timeline(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """The standby's own primary was promoted meanwhile: the backup ends on the new timeline, and goes on along it."""
-    primary = server(KEPT, wal_segment_megabytes=SMALL)
-    primary.query(EVENTS)
+    primary = eventful(server)
     heir = standby_of(server, primary)
     cascaded = standby_of(server, heir)
-    source, replica = main(heir), main(cascaded)
+    source, replica = cluster(heir), cluster(cascaded)
 
     def take_over() -> None:
         primary.stop()
@@ -227,13 +208,11 @@ def test_a_backup_follows_its_standby_onto_a_new_timeline(
 
 
 @only_18
-def test_full_page_writes_are_asked_for(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster]
-) -> None:
+def test_full_page_writes_are_asked_for(server: ServerFactory, cluster: ClusterMaker) -> None:
     """What a standby replayed without them cannot be backed up: the error says what to do, and doing it helps."""
     primary = server(KEPT, wal_segment_megabytes=SMALL)
     standby = standby_of(server, primary)
-    replica = main(standby)
+    replica = cluster(standby)
     set_full_page_writes(primary, "off")
     replayed(standby, primary)
     failure = assert_fails(
@@ -248,23 +227,22 @@ def test_full_page_writes_are_asked_for(
 
 @only_18
 def test_a_standby_that_lags_is_not_ahead_of_its_backup(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """What the primary committed before the backup ended, and the standby replayed after it, is recovered.
 
     Nor is a plain data directory held up by the delay that the standby had, and it clears no archive away.
     """
-    primary = server(KEPT, wal_segment_megabytes=SMALL)
-    primary.query(EVENTS)
+    primary = eventful(server)
     standby = standby_of(server, primary)
-    source, replica = main(primary), main(standby)
+    source, replica = cluster(primary), cluster(standby)
     with streaming(primary, source.repository):
-        primary.query("INSERT INTO events DEFAULT VALUES")
+        primary.query(HAPPEN)
         replayed(standby, primary)
         standby.query("SELECT pg_wal_replay_pause()")
         standby.query("ALTER SYSTEM SET archive_cleanup_command = 'false'")
         standby.query("ALTER SYSTEM SET recovery_min_apply_delay = '1h'")
-        primary.query("INSERT INTO events DEFAULT VALUES")
+        primary.query(HAPPEN)
         backup = replica.create_backup()
         caught_up(primary, lambda: source.repository.known_wal("main"))
     with replica.restore(scratch / "at", at=backup.stopped_at).started() as running:
@@ -283,17 +261,16 @@ def test_a_standby_that_lags_is_not_ahead_of_its_backup(
 @only_18
 def test_backups_of_a_primary_and_its_standby_may_begin_in_one_second(
     server: ServerFactory,
-    main: Callable[[LocalServer], Cluster],
+    cluster: ClusterMaker,
     scratch: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They do not see each other's lock: each gets a name of its own, and one that fails leaves the other whole."""
-    primary = server(KEPT, wal_segment_megabytes=SMALL)
-    primary.query(EVENTS)
+    primary = eventful(server)
     primary.query("INSERT INTO events SELECT FROM generate_series(1, 10)")
     standby = standby_of(server, primary)
     replayed(standby, primary)
-    source, replica = main(primary), main(standby)
+    source, replica = cluster(primary), cluster(standby)
     names: list[str] = []
     second = datetime.now(UTC).replace(microsecond=0)
     monkeypatch.setattr("opskit.operations.backup.server_time", lambda connection: second)

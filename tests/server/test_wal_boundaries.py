@@ -1,12 +1,10 @@
 """Where segments begin and end: a backup that stops exactly there, and segments that are small or large."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from opskit.cluster import Cluster
-from opskit.config import Settings
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Progress
 from opskit.model.wal import WalSegment
@@ -14,29 +12,15 @@ from opskit.operations.wal_status import wal_status
 from opskit.postgres.server import LocalServer
 from opskit.repository.wal import WalArchive
 from tests.servers import ServerFactory
+from tests.support.clusters import ClusterMaker
+from tests.support.events import HAPPEN, count_events, eventful
 from tests.support.majors import newest_first
 from tests.support.standby import promote, replayed, standby_of
-from tests.support.streams import KEPT, caught_up, streaming
+from tests.support.streams import caught_up, streaming
 
 SEGMENT = 1 << 20
 BACKUP_END = 40  # the record that ends a backup, as it lies in the log
 PAGE = 8192
-EVENTS = "CREATE TABLE events (n serial PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())"
-HAPPEN = "INSERT INTO events DEFAULT VALUES"
-
-
-@pytest.fixture
-def main(settings: Callable[..., Settings]) -> Iterator[Callable[[LocalServer], Cluster]]:
-    """Makes the configured cluster ``main`` as seen from one of its servers; one repository for all."""
-    made: list[Cluster] = []
-
-    def make(server: LocalServer) -> Cluster:
-        made.append(Cluster("main", settings(server)))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.catalog.close()
 
 
 class Filler:
@@ -87,47 +71,40 @@ def assert_goes_on(main: Cluster, backup: BaseBackup, scratch: Path, rows: int) 
     assert (copy.directory / "snapshot/data/pg_wal" / last.name).stat().st_size == size
     assert copy.verify().exit_code == 0
     with copy.started() as running:
-        assert count(running.server) == rows // 2
+        assert count_events(running.server) == rows // 2
     with main.restore(scratch / "latest", backup=backup.name, latest=True).started() as running:
-        assert count(running.server) == rows
+        assert count_events(running.server) == rows
     [interval, *_] = main.recoverable().to_dict("records")
     assert (interval["backup"], interval["ends_because"]) == (backup.name, "the archive ends here")
     status = wal_status(main.configuration, main.repository)
     assert status.passed, status.findings
 
 
-def count(server: LocalServer) -> int:
-    """How many events the server has."""
-    return int(server.query("SELECT count(*) FROM events").rows[0][0])
-
-
 def test_a_backup_may_end_where_its_segment_does(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """Its end belongs to the segment before, which it brings; the archive goes on in the next one."""
-    source = server(KEPT, wal_segment_megabytes=1)
-    source.query(EVENTS)
-    cluster = main(source)
-    with streaming(source, cluster.repository):
+    source = eventful(server)
+    main = cluster(source)
+    with streaming(source, main.repository):
         source.query(HAPPEN)
         for _ in range(3):  # the server may write something of its own in between
-            backup = cluster.create_backup(monitor=Filler(source))
+            backup = main.create_backup(monitor=Filler(source))
             if backup.stop_lsn % SEGMENT == 0:
                 break
         source.query(HAPPEN)
-        caught_up(source, lambda: cluster.repository.known_wal("main"))
-        assert_goes_on(cluster, backup, scratch, 2)
+        caught_up(source, lambda: main.repository.known_wal("main"))
+        assert_goes_on(main, backup, scratch, 2)
 
 
 @newest_first
 def test_a_standby_s_backup_may_end_where_its_segment_does(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """The primary switched to a new segment and wrote nothing since: the standby's log ends at the switch."""
-    primary = server(KEPT, wal_segment_megabytes=1)
-    primary.query(EVENTS)
+    primary = eventful(server)
     standby = standby_of(server, primary)
-    source, replica = main(primary), main(standby)
+    source, replica = cluster(primary), cluster(standby)
     with streaming(primary, source.repository):
         primary.query("CHECKPOINT")
         primary.query(HAPPEN)
@@ -143,21 +120,20 @@ def test_a_standby_s_backup_may_end_where_its_segment_does(
 @pytest.mark.parametrize("streamed", ["meanwhile", "later"])
 def test_a_timeline_may_branch_off_where_a_segment_ends(
     server: ServerFactory,
-    main: Callable[[LocalServer], Cluster],
+    cluster: ClusterMaker,
     scratch: Path,
     streamed: str,
 ) -> None:
     """A standby is promoted right behind a switch of segments, while it is streamed from or before it is again."""
-    primary = server(KEPT, wal_segment_megabytes=1)
-    primary.query(EVENTS)
+    primary = eventful(server)
     standby = standby_of(server, primary)
-    cluster = main(standby)
+    main = cluster(standby)
 
     def archive() -> WalArchive:
-        return cluster.repository.known_wal("main")
+        return main.repository.known_wal("main")
 
-    with streaming(standby, cluster.repository):
-        backup = cluster.create_backup()
+    with streaming(standby, main.repository):
+        backup = main.create_backup()
         primary.query(HAPPEN)
         primary.query("SELECT pg_switch_wal()")
         replayed(standby, primary)
@@ -170,56 +146,54 @@ def test_a_timeline_may_branch_off_where_a_segment_ends(
     if streamed == "later":
         promote(standby)
         standby.query(HAPPEN)
-    with streaming(standby, cluster.repository):
+    with streaming(standby, main.repository):
         standby.query(HAPPEN)
         caught_up(standby, archive, timeline=2)
-        status = wal_status(cluster.configuration, cluster.repository)
+        status = wal_status(main.configuration, main.repository)
         assert status.passed, status.findings
     assert archive().history(2).stretches[-1].start % SEGMENT == 0
-    copy = cluster.restore(scratch / "latest", latest=True)
+    copy = main.restore(scratch / "latest", latest=True)
     assert copy.files.backup == backup.name
     with copy.started() as running:
-        assert count(running.server) == 3
+        assert count_events(running.server) == 3
 
 
 @pytest.mark.parametrize("programs", [18], indirect=True)
 def test_segments_of_64_megabytes_lead_to_a_point_in_time(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """The beginning of one is in the archive within a moment, and a restore ends in it."""
-    source = server(KEPT, wal_segment_megabytes=64)
-    source.query(EVENTS)
-    cluster = main(source)
-    with streaming(source, cluster.repository):
-        cluster.create_backup()
+    source = eventful(server, segment_megabytes=64)
+    main = cluster(source)
+    with streaming(source, main.repository):
+        main.create_backup()
         source.query(HAPPEN)
         [[first]] = source.query("SELECT clock_timestamp()").rows
         source.query("SELECT pg_switch_wal()")
         source.query(HAPPEN)
         [[second]] = source.query("SELECT clock_timestamp()").rows
         source.query(HAPPEN)
-        caught_up(source, lambda: cluster.repository.known_wal("main"))
-    archive = cluster.repository.known_wal("main")
+        caught_up(source, lambda: main.repository.known_wal("main"))
+    archive = main.repository.known_wal("main")
     assert len(archive.segments(1)) >= 2
     assert len(archive.partials(1)) == 1
     for at, rows in ((first, 1), (second, 2)):
-        with cluster.restore(scratch / f"at{rows}", at=at).started() as running:
-            assert count(running.server) == rows
+        with main.restore(scratch / f"at{rows}", at=at).started() as running:
+            assert count_events(running.server) == rows
 
 
 @pytest.mark.parametrize("programs", [18], indirect=True)
 def test_what_happened_before_a_backup_s_end_is_reached_from_an_earlier_one(
-    server: ServerFactory, main: Callable[[LocalServer], Cluster], scratch: Path
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """Although it lies in the segment in which the newest backup ends; of two restore points the first counts."""
-    source = server(KEPT)
-    source.query(EVENTS)
-    cluster = main(source)
-    with streaming(source, cluster.repository):
-        first = cluster.create_backup()
+    source = eventful(server, segment_megabytes=16)
+    main = cluster(source)
+    with streaming(source, main.repository):
+        first = main.create_backup()
         [[_, xid]] = source.query(f"{HAPPEN} RETURNING n, txid_current()").rows
         source.query("SELECT pg_create_restore_point('once')")
-        second = cluster.create_backup()
+        second = main.create_backup()
         for _ in range(2):
             source.query(HAPPEN)
             source.query("SELECT pg_create_restore_point('twice')")
@@ -227,12 +201,12 @@ def test_what_happened_before_a_backup_s_end_is_reached_from_an_earlier_one(
         source.query(HAPPEN)
         source.query("SELECT pg_create_restore_point('twice')")
         source.query(HAPPEN)
-        caught_up(source, lambda: cluster.repository.known_wal("main"))
-    by_xid = cluster.restore(scratch / "xid", xid=xid)
-    by_point = cluster.restore(scratch / "point", restore_point="once")
-    twice = cluster.restore(scratch / "twice", restore_point="twice")
+        caught_up(source, lambda: main.repository.known_wal("main"))
+    by_xid = main.restore(scratch / "xid", xid=xid)
+    by_point = main.restore(scratch / "point", restore_point="once")
+    twice = main.restore(scratch / "twice", restore_point="twice")
     assert [copy.files.backup for copy in (by_xid, by_point)] == [first.name] * 2
     assert twice.files.backup == second.name
     for copy, rows in ((by_xid, 1), (by_point, 1), (twice, 2)):
         with copy.started() as running:
-            assert count(running.server) == rows
+            assert count_events(running.server) == rows

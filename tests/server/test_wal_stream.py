@@ -19,32 +19,25 @@ from opskit.operations.wal_status import wal_status
 from opskit.postgres.programs import program_environment
 from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
-from opskit.repository.wal import WalArchive
-from opskit.store import LocalStore
 from tests.servers import ServerFactory
 from tests.support.backups import take, wait_until
 from tests.support.command import command, run_command, started
+from tests.support.majors import only_18
+from tests.support.slots import restart_lsn, walsender
 from tests.support.standby import promote, standby_of
 from tests.support.streams import (
     KEPT,
-    SLOT,
     archived,
+    assert_complete,
     assert_contiguous,
     assert_same_as,
     caught_up,
     flushed,
-    restart_lsn,
+    known,
     streaming,
 )
 
 SMALL = 1
-only_18 = pytest.mark.parametrize("programs", [18], indirect=True)
-
-
-@pytest.fixture
-def repository(scratch: Path) -> Repository:
-    """An empty repository, where ``settings`` says that it is."""
-    return Repository(LocalStore(scratch / "opskit/repository"))
 
 
 @contextmanager
@@ -95,16 +88,6 @@ def received(server: LocalServer, upto: int) -> None:
         f" WHERE slot_name = 'theirs' AND write_lsn - '0/0'::pg_lsn >= {upto}"
     )
     wait_until(lambda: bool(server.query(writes).rows))
-
-
-def known(repository: Repository) -> Callable[[], WalArchive]:
-    """The archive, looked at anew each time."""
-    return lambda: repository.known_wal("main")
-
-
-def pg_wal(server: LocalServer) -> Path:
-    """The server's own WAL."""
-    return server.data_directory / "pg_wal"
 
 
 def write(server: LocalServer, rows: int = 5000) -> None:
@@ -168,19 +151,18 @@ def test_kills_leave_no_gap(
         with load(source):
             for _ in range(kills):
                 with started(configured, *line[5:]) as process:
-                    wait_until(lambda: _is_active(source), seconds=60)
+                    wait_until(lambda: walsender(source) is not None, seconds=60)
                     time.sleep(seed.uniform(0, 1.0))
                     process.kill()
                 assert restart_lsn(source) <= archived(known(repository)()) or not archived(
                     known(repository)()
                 )
-                wait_until(lambda: not _is_active(source))
+                wait_until(lambda: walsender(source) is None)
         with streaming(source, repository):
             caught_up(source, known(repository))
         received(source, archived(known(repository)()))
     archive = known(repository)()
-    assert_contiguous(archive)
-    assert assert_same_as(archive, pg_wal(source)) >= 2
+    assert assert_complete(archive, source) >= 2
     assert assert_same_as(archive, scratch / "theirs") >= len(archive.segments(1)) >= 2
     print(f"{kills} kills, {len(archive.segments(1))} segments")
 
@@ -209,8 +191,7 @@ def test_cuts_and_restarts_leave_no_gap(
         caught_up(source, known(repository))
     assert stream.error is None or getattr(stream.error, "kind", None) is ErrorKind.CANCELLED
     assert any("waiting" in phase for phase in stream.phases)
-    assert_contiguous(known(repository)())
-    assert assert_same_as(known(repository)(), pg_wal(source)) >= 5
+    assert assert_complete(known(repository)(), source) >= 5
 
 
 def test_a_promoted_standby_is_followed(server: ServerFactory, repository: Repository) -> None:
@@ -229,10 +210,11 @@ def test_a_promoted_standby_is_followed(server: ServerFactory, repository: Repos
     switched = archive.history(2).stretches[0].end
     assert switched is not None
     assert archived(archive, 1) >= switched
-    assert archive.history_file(2) == (pg_wal(standby) / "00000002.history").read_bytes()
+    assert (
+        archive.history_file(2) == (standby.data_directory / "pg_wal/00000002.history").read_bytes()
+    )
     for timeline in (1, 2):
-        assert_contiguous(archive, timeline)
-        assert assert_same_as(archive, pg_wal(standby), timeline) >= 1
+        assert assert_complete(archive, standby, timeline) >= 1
     assert archive.segments(2)[0].segment.start <= switched
     status = wal_status(_cluster(standby), repository)
     assert status.passed, status.findings
@@ -255,7 +237,7 @@ def test_segments_of_64_megabytes(server: ServerFactory, repository: Repository)
         write(source)
         caught_up(source, known(repository))
     assert known(repository)().segments(1) != []
-    assert assert_same_as(known(repository)(), pg_wal(source)) >= 2
+    assert assert_complete(known(repository)(), source) >= 2
 
 
 @only_18
@@ -351,11 +333,6 @@ def _has_recovered(server: LocalServer, walwriter: int) -> bool:
     except ServerError:
         return False
     return rows not in ([], [(walwriter,)])
-
-
-def _is_active(server: LocalServer) -> bool:
-    ours = f"SELECT 1 FROM pg_replication_slots WHERE slot_name = '{SLOT}' AND active"
-    return server.query(ours).rows != []
 
 
 def _cluster(server: LocalServer) -> ClusterSettings:

@@ -12,3 +12,6 @@ newest_first = pytest.mark.parametrize(
     [*(pytest.param(m, marks=pytest.mark.sweep) for m in SUPPORTED_MAJORS[:-1]), _NEWEST],
     indirect=True,
 )
+
+# For what only the newest one has, and what is about none of them.
+only_18 = pytest.mark.parametrize("programs", [_NEWEST], indirect=True)

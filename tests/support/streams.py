@@ -9,13 +9,12 @@ from opskit.config import ClusterSettings
 from opskit.errors import Cancelled
 from opskit.model.operation import Progress
 from opskit.model.wal import WalSegment
-from opskit.operations.wal_stream import slot_name, stream_wal
+from opskit.operations.wal_stream import stream_wal
 from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
 from opskit.repository.wal import WalArchive
 from tests.support.backups import wait_until
 
-SLOT = slot_name("main")
 KEPT = {"wal_keep_size": "1GB", "max_wal_size": "1GB", "wal_level": "replica"}
 
 
@@ -78,6 +77,11 @@ def flushed(server: LocalServer) -> int:
     return int(server.query(f"SELECT {lsn} - '0/0'::pg_lsn").rows[0][0])
 
 
+def known(repository: Repository) -> Callable[[], WalArchive]:
+    """The archive of the cluster ``main``, looked at anew each time."""
+    return lambda: repository.known_wal("main")
+
+
 def archived(archive: WalArchive, timeline: int = 1) -> int:
     """Up to where the archive has the timeline, the partial segment included."""
     parts = [int(p.end) for p in archive.partials(timeline)]  # first: one becomes whole at any time
@@ -99,14 +103,6 @@ def caught_up(
     wait_until(reached, f"the archive does not come to {wanted:X}", seconds)
 
 
-def restart_lsn(server: LocalServer) -> int:
-    """From where on the server keeps WAL for the archive."""
-    rows = server.query(
-        f"SELECT restart_lsn - '0/0'::pg_lsn FROM pg_replication_slots WHERE slot_name = '{SLOT}'"
-    ).rows
-    return int(rows[0][0]) if rows and rows[0][0] is not None else 0
-
-
 def assert_contiguous(archive: WalArchive, timeline: int = 1) -> None:
     """The archive has one range of the timeline, and at most the partial that follows it."""
     ranges, partials = archive.ranges(timeline), archive.partials(timeline)
@@ -114,6 +110,12 @@ def assert_contiguous(archive: WalArchive, timeline: int = 1) -> None:
     assert len(partials) <= 1
     if ranges and partials:
         assert partials[0].segment == ranges[0].last.next()
+
+
+def assert_complete(archive: WalArchive, server: LocalServer, timeline: int = 1) -> int:
+    """The archive is contiguous, and what the server itself has; of how many segments that was seen."""
+    assert_contiguous(archive, timeline)
+    return assert_same_as(archive, server.data_directory / "pg_wal", timeline)
 
 
 def assert_same_as(archive: WalArchive, files: Path, timeline: int = 1) -> int:
