@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from bench.measure import CommandFailed, Cost
+from bench.measure import CommandFailed, Cost, start
 from bench.place import Place
 from opskit.postgres.account import Account
 
@@ -56,16 +56,7 @@ def background(
     """A command while it runs; SIGTERM ends it."""
     with TemporaryFile() as said:
         began = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=() if account else None,
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-        )
+        process = start(command, directory, account, said, said)
         running = Background(Path(command[0]).name, process, began)
         try:
             yield running

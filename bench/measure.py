@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import IO
 
 from opskit.postgres.account import Account
 
@@ -27,6 +28,26 @@ class Cost:
     peak_bytes: int
 
 
+def start(
+    command: Sequence[str],
+    directory: Path,
+    account: Account | None,
+    output: IO[bytes],
+    errors: IO[bytes],
+) -> "subprocess.Popen[bytes]":
+    """Start a command, as an account if one is given."""
+    return subprocess.Popen(
+        command,
+        cwd=directory,
+        user=account.uid if account else None,
+        group=account.gid if account else None,
+        extra_groups=() if account else None,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=errors,
+    )
+
+
 def run(
     command: Sequence[str], directory: Path, account: Account | None = None
 ) -> tuple[Cost, str]:
@@ -39,16 +60,7 @@ def run(
     """
     with TemporaryFile() as output, TemporaryFile() as errors:
         began = time.monotonic()
-        process = subprocess.Popen(
-            command,
-            cwd=directory,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=() if account else None,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=errors,
-        )
+        process = start(command, directory, account, output, errors)
         try:
             _, status, usage = os.wait4(process.pid, 0)
         except BaseException:
