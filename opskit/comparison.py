@@ -4,7 +4,8 @@ What the repository and the catalog say is read first, for all clusters, and tak
 Servers are asked after that, many at a time, for as long as the caller has patience.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -16,26 +17,28 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cronsim import CronSim
 
-from opskit.cluster import Cluster
+from opskit.cluster import Cluster, Sources
 from opskit.config import Settings, load_settings
-from opskit.errors import OpskitError, unexpected
+from opskit.errors import NotFoundError, OpskitError, unexpected
 from opskit.model.backup import BackupKind, BaseBackup
 from opskit.model.freshness import FreshnessFinding
 from opskit.model.operation import Operation, OperationStatus
 from opskit.operations.wal_gaps import TimelineWal, survey_timelines
-from opskit.operations.wal_status import WalStatus
+from opskit.operations.wal_status import WalStatus, wal_status
+from opskit.reports.report import Report
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PATIENCE_SECONDS = 10.0
-_READERS, _ASKERS = 8, 24
+_READERS, _ASKERS = 4, 12
 _FAILED = (OperationStatus.FAILED, OperationStatus.DIED)
 _RECENT = 2000  # operations, of all clusters together
 _GROWTH = timedelta(days=30)
 _SHORTEST = timedelta(hours=1)  # in less, growth per day is an accident
 
 Read = TypeVar("Read")
+Told = TypeVar("Told", Operation, Report)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +46,16 @@ class ClusterState:
     """One cluster at one moment. Times are aware and in UTC.
 
     `backups` are the complete ones, newest first; `archive` is the newest timeline of the WAL archive, `None` where
-    nothing is kept; `failed` the last operation that failed or died; `due_at` when the schedule's next backup is.
-    `findings` and `wal` are empty until the server was asked; `errors` tell by name what could not be read.
+    nothing is kept; `operations` and `reports` are the last ones, newest first; `due_at` is when the schedule's next
+    backup is. `findings` and `wal` are empty until the server was asked; `errors` tell by name what could not be read.
     """
 
     cluster: str
     at: datetime
     backups: Sequence[BaseBackup] = ()
     archive: TimelineWal | None = None
-    failed: Operation | None = None
+    operations: Sequence[Operation] = ()
+    reports: Sequence[Report] = ()
     due_at: datetime | None = None
     findings: Sequence[FreshnessFinding] = ()
     wal: WalStatus | None = None
@@ -61,6 +65,11 @@ class ClusterState:
     def newest(self) -> BaseBackup | None:
         """The newest backup."""
         return self.backups[0] if self.backups else None
+
+    @property
+    def failed(self) -> Operation | None:
+        """The last operation that failed or died."""
+        return next((o for o in self.operations if o.status in _FAILED), None)
 
     @property
     def stored_bytes(self) -> int:
@@ -137,14 +146,17 @@ def read_states(opened: Sequence[Cluster]) -> list[ClusterState]:
     """What repository and catalog say of each cluster, in the given order. No server is asked; nothing is raised."""
     if not opened:
         return []
-    failed: dict[str, Operation] = {}
     errors: dict[str, OpskitError] = {}
-    nothing: list[Operation] = []
-    for operation in _tried("catalog", lambda: _operations(opened[0]), nothing, errors):
-        if operation.status in _FAILED:
-            failed.setdefault(operation.cluster, operation)
+    none: list[Operation] = []
+    nothing: list[Report] = []
+    operations = _by_cluster(_tried("catalog", lambda: _operations(opened[0]), none, errors))
+    reports = _by_cluster(_tried("reports", lambda: _reports(opened[0]), nothing, errors))
+
+    def read(main: Cluster) -> ClusterState:
+        return _read(main, operations[main.name], reports[main.name], errors)
+
     with ThreadPoolExecutor(_READERS, thread_name_prefix="opskit reads") as pool:
-        return list(pool.map(lambda one: _read(one, failed.get(one.name), errors), opened))
+        return list(pool.map(read, opened))
 
 
 class Questions:
@@ -193,21 +205,32 @@ class Questions:
 def ask_server(main: Cluster, state: ClusterState) -> ClusterState:
     """A state with what the server says, and with what there is to be found; waits as long as the server does."""
     try:
-        sources = main.read_sources(patience_seconds=0)
-        return replace(
-            state,
-            backups=sources.backups or state.backups,
-            findings=tuple(main.judge(sources)),
-            wal=sources.wal,
-            errors={**state.errors, **sources.errors},
+        wal = _wal(main)
+        sources = Sources(
+            at=datetime.now(UTC),
+            backups=state.backups,
+            operations=state.operations,
+            reports=state.reports,
+            wal=wal,
         )
+        return replace(state, findings=tuple(main.judge(sources)), wal=wal)
     except Exception as error:  # in a thread, where nobody would see it
         told = error if isinstance(error, OpskitError) else unexpected(error)
         return replace(state, errors={**state.errors, "server": told})
 
 
+def _wal(main: Cluster) -> WalStatus | None:
+    try:
+        return wal_status(main.configuration, main.repository, patience_seconds=0)
+    except NotFoundError:  # nothing of the cluster is kept yet
+        return None
+
+
 def _read(
-    main: Cluster, failed: Operation | None, common: Mapping[str, OpskitError]
+    main: Cluster,
+    operations: Sequence[Operation],
+    reports: Sequence[Report],
+    common: Mapping[str, OpskitError],
 ) -> ClusterState:
     errors = dict(common)
     nothing: list[BaseBackup] = []
@@ -217,7 +240,8 @@ def _read(
         at=datetime.now(UTC),
         backups=backups,
         archive=_tried("WAL archive", lambda: _archive(main), None, errors) if backups else None,
-        failed=failed,
+        operations=operations,
+        reports=reports,
         due_at=_due(main),
         errors=errors,
     )
@@ -225,6 +249,19 @@ def _read(
 
 def _operations(main: Cluster) -> list[Operation]:
     return main.catalog.operations(limit=_RECENT)
+
+
+def _reports(main: Cluster) -> list[Report]:
+    from opskit.reports.index import read_reports
+
+    return read_reports(main.settings.reports_directory)
+
+
+def _by_cluster(found: Iterable[Told]) -> Mapping[str, list[Told]]:
+    grouped: defaultdict[str, list[Told]] = defaultdict(list)
+    for one in found:
+        grouped[one.cluster].append(one)
+    return grouped
 
 
 def _archive(main: Cluster) -> TimelineWal | None:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 from opskit.cluster._audit import Audit, verify_audit
 from opskit.cluster._copies import Copies
-from opskit.cluster._freshness import Fresh
+from opskit.cluster._freshness import Fresh, Sources
 from opskit.cluster._reports import Reports
 from opskit.cluster._retention import Retained
 from opskit.cluster._wal import Wal
@@ -56,6 +56,6 @@ class _CallableModule(ModuleType):
         return cluster(name, config)
 
 
-__all__ = ["Cluster", "cluster", "clusters", "verify_audit"]
+__all__ = ["Cluster", "Sources", "cluster", "clusters", "verify_audit"]
 
 sys.modules[__name__].__class__ = _CallableModule
