@@ -2,12 +2,13 @@
 
 import gc
 import os
+import sqlite3
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -350,3 +351,24 @@ def test_settings_without_a_file_cannot_be_handed_on(catalog: Catalog, tmp_path:
             parameters={},
             detached=False,
         )
+
+
+def test_waiting_outlives_a_catalog_that_is_away(run: Run, tmp_path: Path) -> None:
+    """While its process lives, an operation is waited for even though its row cannot be read."""
+    handle = run(PRELUDE + "    time.sleep(1.5)\n" + WORK)
+    deadline = time.monotonic() + 30
+    while handle.progress.phase != "copy":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+    def rename(before: str, after: str) -> None:
+        with closing(sqlite3.connect(tmp_path / "opskit.db", timeout=10)) as connection:
+            connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    rename("opskit_operations", "away")
+    with pytest.raises(StoreError):
+        handle.refresh()
+    back = threading.Timer(0.7, rename, ("away", "opskit_operations"))
+    back.start()
+    assert handle.wait().status is OperationStatus.COMPLETE
+    back.join()
