@@ -81,10 +81,14 @@ class Lab:
         Where it keeps its own things, so that nothing of this machine's Jupyter is read or written.
     environment
         Further variables for its kernels.
+    base
+        Its base URL, as JupyterHub gives one.
     """
 
-    def __init__(self, root: Path, home: Path, environment: Mapping[str, str]) -> None:
-        self.root, self._home = root, home
+    def __init__(
+        self, root: Path, home: Path, environment: Mapping[str, str], base: str = "/"
+    ) -> None:
+        self.root, self._home, self._base = root, home, base
         self._environment = dict(environment)
         self._token = secrets.token_hex(16)
         self.port = free_port()
@@ -94,7 +98,7 @@ class Lab:
     @property
     def url(self) -> str:
         """Where the browser begins."""
-        return f"http://127.0.0.1:{self.port}/lab?token={self._token}"
+        return f"http://127.0.0.1:{self.port}{self._base}lab?token={self._token}"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -103,7 +107,7 @@ class Lab:
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
             *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}"),
             *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
-            f"--IdentityProvider.token={self._token}",
+            *(f"--IdentityProvider.token={self._token}", f"--ServerApp.base_url={self._base}"),
             "--LabApp.expose_app_in_browser=True",
         ]
         with self.log.open("wb") as log:
@@ -136,7 +140,7 @@ class Lab:
         if self._process is not None and self._process.poll() is not None:
             raise AssertionError(f"JupyterLab ended:\n{self.log.read_text(errors='replace')}")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/api", timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self._base}api", timeout=5):
                 return True
         except (URLError, OSError):
             return False
@@ -200,9 +204,11 @@ class LabPage:
 
 
 @contextmanager
-def running_lab(root: Path, home: Path, environment: Mapping[str, str]) -> Iterator[Lab]:
+def running_lab(
+    root: Path, home: Path, environment: Mapping[str, str], base: str = "/"
+) -> Iterator[Lab]:
     """A JupyterLab for the length of a ``with`` block."""
-    lab = Lab(root, home, environment)
+    lab = Lab(root, home, environment, base)
     try:
         lab.start()
         yield lab
