@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 from bench.busy_contest import busy_contest
 from bench.contest import Contest
@@ -23,6 +24,7 @@ from bench.fleet_contests import (
     queue_contest,
     simulated_fleet,
 )
+from bench.jupyter_contests import jupyter_contest
 from bench.log_contests import fill_archive, stream_contest
 from bench.logged import CLUSTER, PLAIN, SEGMENT_BYTES, logged_cluster, plain_segments, write_log
 from bench.peers import Installed, get_side, installed_peers, join, push_side, server_options
@@ -38,7 +40,7 @@ MAJOR = 18
 OF_LARGE = ("backup", "restore", "download", "start")
 OF_LOG = ("stream", "push", "get", "recovery", "busy")
 SEGMENTS_ONE_BY_ONE = 16
-ROWS = (*OF_LARGE, "crowded", *OF_LOG, "fleet", "peers")
+ROWS = (*OF_LARGE, "crowded", *OF_LOG, "fleet", "jupyter", "peers")
 
 
 class Agenda:
@@ -59,6 +61,8 @@ class Agenda:
             self._hold_log()
         if self._wants("fleet"):
             self._hold_fleet()
+        if self._wants("jupyter"):
+            self._hold_jupyter()
         if self._wants("peers"):
             self._hold_peers()
         return self._report()
@@ -134,6 +138,12 @@ class Agenda:
             self._hold("fleet", lambda: planning_contest(fleet))
             self._hold("fleet", lambda: queue_contest(fleet))
         self._clear("fleet", "fleet")
+
+    def _hold_jupyter(self) -> None:
+        tell("making a backup to be served")
+        self._notes.append(f"downloads from Jupyter Server {version('jupyter-server')}")
+        with jupyter_contest(self._place, self._options.scale) as contest:
+            self._hold("jupyter", lambda: contest)
 
     def _hold_peers(self) -> None:
         peers = installed_peers()

@@ -33,6 +33,14 @@ class Place:
             lines.append(f"[clusters.{name}]\nconninfo = {json.dumps(server.conninfo())}")
         self.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
+    def configure_without_server(self, cluster: str) -> None:
+        """Write the ``opskit.toml`` for a cluster whose server nobody asks."""
+        self.configuration.write_text(
+            f"[repository]\nurl = {json.dumps((self.directory / 'repository').as_uri())}\n"
+            f'[catalog]\nurl = "sqlite:///opskit.db"\n[clusters.{cluster}]\nconninfo = "host=none"\n',
+            encoding="utf-8",
+        )
+
     def opskit(self, *arguments: str) -> tuple[Cost, str]:
         """Run the command; what it cost and said."""
         command = [sys.executable, "-m", "opskit", "--config", str(self.configuration), *arguments]

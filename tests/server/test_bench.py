@@ -29,8 +29,8 @@ def test_every_row_has_figures(scratch: Path) -> None:
     rows = [line for line in text.splitlines() if re.match(r"\| [^|]", line)]
     measured = [row for row in rows if "MiB" not in row]
     of_large, crowded, of_log = 3 + 3 + 2 + 2, 4 + 3, 4 + 3 + 2 + 4 + 3
-    of_fleet = 2 + 2 + 2
-    assert len(measured) == of_large + crowded + of_log + of_fleet, text
+    of_fleet, jupyter = 2 + 2 + 2, 2
+    assert len(measured) == of_large + crowded + of_log + of_fleet + jupyter, text
     assert "did not run" not in text
     weighed = len(rows) - len(measured)
     assert weighed == 3 + 2 + 4, text
