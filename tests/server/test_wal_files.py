@@ -17,6 +17,7 @@ from opskit.repository import Repository
 from opskit.store import open_store
 from tests.servers import ServerFactory
 from tests.support.backups import take, wait_until
+from tests.support.streams import KEPT
 from tests.support.wal import command_for_server
 
 SEGMENTS = 3
@@ -67,7 +68,7 @@ def test_a_long_recovery_finds_every_row(
     server: ServerFactory, settings: Callable[..., Settings], scratch: Path
 ) -> None:
     """Through many segments, most of them fetched ahead, on two timelines: every row is there, and nothing is left."""
-    source = server(wal_segment_megabytes=MEGABYTES)
+    source = server(KEPT, wal_segment_megabytes=MEGABYTES)
     configured = settings(source)
     repository = Repository(open_store(configured.repository_url))
     source.query("CREATE TABLE events (segment int)")
