@@ -37,6 +37,22 @@ class Sheet:
         expect(shown).to_be_visible()
         return shown
 
+    def clear(self) -> None:
+        """Show nothing."""
+        self.page.evaluate(_SHOW, "")
+        expect(self.page.locator(".jp-Cell").nth(1).locator(".jp-OutputArea-output")).to_have_count(
+            0
+        )
+
+    def seconds_until(self, code: str, within: str) -> float:
+        """How long after its cell began something is seen; the shortest of three, since other tests run, too."""
+        took = []
+        for _ in range(3):
+            self.clear()
+            self.show(code, within)
+            took.append(float(self.page.evaluate("performance.now() - window.begunAt")) / 1000)
+        return min(took)
+
     def value(self, expression: str) -> str:
         """What an expression is in the kernel, as text."""
         return self.lab.execute(f"print({expression})").strip()

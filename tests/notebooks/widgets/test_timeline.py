@@ -148,8 +148,8 @@ def test_400_intervals_and_10000_backups_are_drawn_at_once(fresh_sheet: Sheet) -
     """The widget is up within two seconds of its cell, and zooms within 0.3 s."""
     sheet = fresh_sheet
     sheet.lab.execute(BIG)
-    widget = sheet.show("shown = Timeline(*frames)\nshown", WIDGET)
-    assert sheet.page.evaluate("performance.now() - window.begunAt") < 2000
+    assert sheet.seconds_until("shown = Timeline(*frames)\nshown", f"{WIDGET} svg") < 2
+    widget = sheet.page.locator(WIDGET)
     expect(widget).to_contain_text("Asia/Calcutta")
     span = widget.locator(".ot-span")
     took = [span.evaluate(_ZOOM, key) for key in ("+", "+", "-", "+", "0")]
