@@ -36,6 +36,7 @@ _REDO_DONE = re.compile(r"redo done at ([0-9A-F]+/[0-9A-F]+)")
 _PROGRAM = Path(__file__).parents[1] / "__main__.py"
 _FETCHING_AT_ONCE = 4
 _POLL_SECONDS = 0.2
+_FIRST_POLL_SECONDS = 0.02  # a small copy is there in a moment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +221,7 @@ def await_target(
     RecoveryError
         It ended short of the target.
     """
+    pause = _FIRST_POLL_SECONDS
     while True:
         monitor.check()
         state = _state(server)
@@ -236,7 +238,8 @@ def await_target(
             )
         if paused or not recovering:
             break
-        time.sleep(_POLL_SECONDS)
+        time.sleep(pause)
+        pause = min(1.5 * pause, _POLL_SECONDS)
     log = _log_since(server, log_start)
     stopped = _STOPPED.search(log)
     if recovery.kind is TargetKind.LATEST:
