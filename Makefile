@@ -11,7 +11,7 @@ OPSKIT := $(BIN)/opskit
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test test-all check images bench clean
+.PHONY: help demo lab test test-all check compiled images bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -35,10 +35,10 @@ demo: $(VENV)/demo.stamp ## a PostgreSQL with data: backed up, listed, downloade
 lab: $(VENV)/demo.stamp ## JupyterLab on the notebooks, with the demo's PostgreSQL
 	@mkdir -p demo && cd demo && "$(OPSKIT)" demo && exec "$(OPSKIT)" lab
 
-test: check ## style, types, floors and every test: what CI runs
+test: check compiled ## style, types, floors and every test: what CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep" --durations=10
 
-test-all: check ## the same with the long random sweeps
+test-all: check compiled ## the same with the long random sweeps
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(VENV)/dev.stamp ## style, types and floors only
@@ -49,6 +49,10 @@ check: $(VENV)/dev.stamp ## style, types and floors only
 
 images: $(VENV)/dev.stamp ## the documentation's pictures of the panels, taken anew
 	OPSKIT_TEST_IMAGES="$(CURDIR)/docs/images" $(BIN)/python -m pytest tests/notebooks/test_looks.py -k panels
+
+# The tests start opskit hundreds of times. Where it may not keep what it compiles, each start would compile it again.
+compiled: $(VENV)/dev.stamp
+	$(BIN)/python -m compileall -q opskit
 
 bench: $(VENV)/dev.stamp ## speed and memory beside PostgreSQL's own tools; SCALE=10 is 3 GB of data
 	$(BIN)/python -m bench --scale $(SCALE)

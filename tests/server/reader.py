@@ -120,7 +120,7 @@ class Reader:
             except AssertionError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(1)
+                time.sleep(0.1)
 
     def _run(self, command: list[str], cwd: Path | None = None) -> str:
         run = subprocess.run(
@@ -186,7 +186,7 @@ class Reader:
             log = (self.directory / "server.log").read_text(errors="replace")
             assert time.monotonic() < deadline, f"{command}\n{run.stderr}\n{log}"
             assert self._running[-1].poll() is None, log
-            time.sleep(0.2)
+            time.sleep(0.02)
 
     def _write(self, name: str, content: str) -> None:
         if name == "pg_hba.conf":

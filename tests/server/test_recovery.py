@@ -333,11 +333,11 @@ def await_archived(main: Cluster, source: LocalServer) -> None:
     """Wait until the archive holds all that the server has written."""
     end = Lsn.parse(source.query("SELECT pg_current_wal_flush_lsn()::text").rows[0][0])
     slot = "SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = 'opskit_main'"
-    for _ in range(300):
+    for _ in range(1500):
         [[restart]] = source.query(slot).rows
         if Lsn.parse(restart) >= end:
             return
-        time.sleep(0.1)
+        time.sleep(0.02)
     raise AssertionError(f"the archive of {main.name!r} did not come to {end}")
 
 

@@ -43,7 +43,7 @@ def started_by_hand(
     try:
         host = ["-h", "/tmp"] if closed else []
         psql = ["psql", "postgres", "-U", user, *host, "-Atc", "SELECT 1"]
-        for _ in range(300):
+        for _ in range(1500):
             asked = subprocess.run(
                 psql,
                 env=environment,
@@ -56,7 +56,7 @@ def started_by_hand(
             if asked.stdout == "1\n":
                 break
             assert postgres.poll() is None, (snapshot.parent / "by-hand.log").read_text()
-            time.sleep(0.1)
+            time.sleep(0.02)
         assert asked.stdout == "1\n", asked.stderr
         yield LocalServer(
             programs,
