@@ -60,6 +60,7 @@ _STOPS = """panel => {
     if (stops.length) stops[0].focus();
     return stops.length;
 }"""
+_IDLE = "window.testedPanel.sessionContext.session.kernel.status === 'idle'"
 _PLACED = """(panel, [root, place]) => {
     const texts = document.createTreeWalker(panel, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) texts.currentNode.data = texts.currentNode.data.replaceAll(root, place);
@@ -161,6 +162,7 @@ def _look_at(book: str, lab: Lab, browser: Browser) -> None:
     says, act = SETTLED[book]
     expect(panel).to_contain_text(says)
     expect(panel).not_to_contain_text("being asked")
+    page.wait_for_function(_IDLE)  # what later cells show moves the panel
     act(panel)
     for theme in ("Light", "Dark"):
         page.evaluate(_THEME, f"JupyterLab {theme}")
