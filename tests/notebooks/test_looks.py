@@ -43,7 +43,7 @@ DAY = timedelta(days=1)
 # What each panel says once it is up, and what is done with it before the picture.
 SETTLED: dict[str, tuple[str, Callable[[Locator], None]]] = {
     "start_here": ("all is well", lambda panel: None),
-    "backups": ("before the migration", lambda panel: None),
+    "backups": ("before the migration", lambda panel: _know_the_size(panel)),
     "restore": ("Choose a moment", lambda panel: _choose_latest(panel)),
     "reports": ("scheduled_backup", lambda panel: _open_report(panel)),
     "clusters": ("Largest clusters", lambda panel: None),
@@ -178,6 +178,10 @@ def _look_at(book: str, lab: Lab, browser: Browser) -> None:
 def _choose_latest(panel: Locator) -> None:
     panel.get_by_role("button", name="Latest").click()
     expect(panel.get_by_role("button", name="Restore main")).to_be_enabled()
+
+
+def _know_the_size(panel: Locator) -> None:
+    expect(panel.locator(".opskit-download-size")).to_contain_text("MB")
 
 
 def _open_report(panel: Locator) -> None:
