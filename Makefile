@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 SCALE ?= 1
-WORKERS ?= 2
+WORKERS ?= 3
 VENV := .venv
 BIN := $(CURDIR)/$(VENV)/bin
 OPSKIT := $(BIN)/opskit
