@@ -24,7 +24,8 @@ from tests.servers import ServerFactory
 from tests.support.command import command, run_command, started
 
 SECRET = "Tr0ub4dor&3 'q' \\%ä"
-PLAIN = "hunter2hunter2"
+# No other test's: what runs beside this one is in the process list, too.
+PLAIN = "swordfish7swordfish7"
 FORMS = {
     PLAIN,
     SECRET,
@@ -32,7 +33,7 @@ FORMS = {
     quote(PLAIN),
     json.dumps(SECRET)[1:-1],
     "Tr0ub4dor",
-    "hunter2",
+    "swordfish7",
 }
 DATABASE_FILES = re.compile(r"/data/(base|global|pg_wal|pg_xact)/")
 
