@@ -1,12 +1,10 @@
 """A time-stamp authority (RFC 3161) on loopback, with a root and a certificate of its own."""
 
 import hashlib
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import TracebackType
 
 from asn1crypto import cms, tsp
 from asn1crypto import x509 as asn1_x509
@@ -17,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from opskit.postgres.server import free_port
+from tests.support.loopback import OnLoopback
 
 
-class Authority:
+class Authority(OnLoopback):
     """Answers ``POST`` inside ``with``. `behaviour` is ``stamps``, ``refuses``, ``lies`` or ``sleeps``."""
 
     def __init__(self, directory: Path) -> None:
@@ -30,20 +29,7 @@ class Authority:
         self.root.write_bytes(root.public_bytes(Encoding.PEM))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/stamp"
-        self._server = HTTPServer(("127.0.0.1", port), self._handler())
-
-    def __enter__(self) -> "Authority":
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(HTTPServer(("127.0.0.1", port), self._handler()))
 
     def answer(self, request: bytes) -> bytes:
         """What the authority says to a query."""

@@ -2,17 +2,16 @@
 
 import json
 import socketserver
-import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from types import TracebackType
 from typing import Any
 
 from opskit.postgres.server import free_port
+from tests.support.loopback import OnLoopback
 
 SECRET = "geheim-tok3n"
 
 
-class Webhook:
+class Webhook(OnLoopback):
     """Takes what is posted inside ``with``, or answers with another `status` than 204."""
 
     def __init__(self) -> None:
@@ -20,20 +19,7 @@ class Webhook:
         self.status = 204
         port = free_port()
         self.url = f"json://anna:{SECRET}@127.0.0.1:{port}/{SECRET}/hook"
-        self._server = HTTPServer(("127.0.0.1", port), self._handler())
-
-    def __enter__(self) -> "Webhook":
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(HTTPServer(("127.0.0.1", port), self._handler()))
 
     @property
     def titles(self) -> list[str]:
@@ -57,7 +43,7 @@ class Webhook:
         return Handler
 
 
-class MailServer:
+class MailServer(OnLoopback):
     """Takes one mail after the other inside ``with`` (SMTP, RFC 5321, as little of it as it needs)."""
 
     def __init__(self) -> None:
@@ -66,20 +52,7 @@ class MailServer:
         self.url = (
             f"mailto://127.0.0.1:{port}?from=opskit@example.com&to=anna@example.com&mode=insecure"
         )
-        self._server = socketserver.TCPServer(("127.0.0.1", port), self._handler())
-
-    def __enter__(self) -> "MailServer":
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(socketserver.TCPServer(("127.0.0.1", port), self._handler()))
 
     def _handler(self) -> type[socketserver.StreamRequestHandler]:
         mails = self.mails
