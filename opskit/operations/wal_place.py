@@ -60,6 +60,8 @@ def archive_place(
         first = _begin(stretch, held, end, restart, size)
         if first < end and first not in held:
             durable = Lsn(first * size)
+        if stretch.end is not None and durable > stretch.end:  # the rest is not on the path
+            durable = stretch.end
         return Place(WalSegment(stretch.timeline, first, size), durable, partial)
     return None
 

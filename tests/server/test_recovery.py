@@ -4,7 +4,6 @@ import random
 import re
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +25,9 @@ from opskit.postgres.programs import program_environment
 from opskit.postgres.server import LocalServer
 from opskit.store import open_store
 from tests.servers import ServerFactory
+from tests.support.backups import wait_until
 from tests.support.clusters import ClusterMaker
+from tests.support.slots import restart_lsn
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,12 @@ class Stopper:
 
     def __init__(self) -> None:
         self.stopped = threading.Event()
+        self.streams = threading.Event()
 
     def report(self, progress: Progress) -> None:
-        """Forget it."""
+        """Notice that WAL comes, so that the server has the slot."""
+        if progress.phase.startswith("streaming"):
+            self.streams.set()
 
     def check(self) -> None:
         """Go on until stopped."""
@@ -281,7 +285,7 @@ def test_a_plain_data_directory_recovers_through_wal_get(
 
 @contextmanager
 def streaming(main: Cluster) -> Iterator[None]:
-    """The cluster's WAL is streamed meanwhile."""
+    """The cluster's WAL is streamed meanwhile, from before the block begins."""
     stopper = Stopper()
     failures: list[BaseException] = []
 
@@ -295,6 +299,7 @@ def streaming(main: Cluster) -> Iterator[None]:
     thread = threading.Thread(target=run)
     thread.start()
     try:
+        wait_until(lambda: bool(stopper.streams.is_set() or failures))
         yield
     finally:
         stopper.stopped.set()
@@ -332,13 +337,7 @@ def happen(source: LocalServer, point: str) -> Event:
 def await_archived(main: Cluster, source: LocalServer) -> None:
     """Wait until the archive holds all that the server has written."""
     end = Lsn.parse(source.query("SELECT pg_current_wal_flush_lsn()::text").rows[0][0])
-    slot = "SELECT restart_lsn::text FROM pg_replication_slots WHERE slot_name = 'opskit_main'"
-    for _ in range(1500):
-        [[restart]] = source.query(slot).rows
-        if Lsn.parse(restart) >= end:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"the archive of {main.name!r} did not come to {end}")
+    wait_until(lambda: restart_lsn(source) >= end, lambda: f"{main.name!r} is not at {end}", 30)
 
 
 def refused(main: Cluster, place: Path, target: TargetArguments, message: str, hint: str) -> str:
