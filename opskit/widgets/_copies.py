@@ -13,6 +13,7 @@ from opskit.operations.process import OperationHandle
 from opskit.widgets._ask import Clicked
 from opskit.widgets._background import Background
 from opskit.widgets._goal import typed_target
+from opskit.widgets._panel import button, row
 from opskit.widgets._query import QueryBox
 
 Follow = Callable[[OperationHandle, OperationKind], None]
@@ -43,23 +44,23 @@ class CopyCard:
         self._stopping: Background[bool, bool] = Background(lambda _: copy.stop())
         self.message = ipywidgets.HTML()
         self.message.add_class("opskit-message")
-        self.start = _button("Start", "Run its server", clicked(self._start))
-        self.stop = _button("Stop", "Stop its server; its files stay", clicked(self._stop))
+        self.start = button("Start", "Run its server", clicked(self._start))
+        self.stop = button("Stop", "Stop its server; its files stay", clicked(self._stop))
         self.target = ipywidgets.Text(
             description="Move on to",
             tooltip="A later time, LSN or restore point",
             placeholder="2026-11-22 14:10Z, 0/3000148 or a restore point",
         )
-        self.advance = _button(
+        self.advance = button(
             "Advance", "Recover on to there, and hold it again", clicked(self._advance)
         )
-        self.promote = _button(
+        self.promote = button(
             "Promote", "End recovery here: a server of its own", clicked(self._promote)
         )
         self.query = QueryBox(copy, clicked)
-        self._moving = _row(self.target, self.advance, self.promote)
+        self._moving = row(self.target, self.advance, self.promote)
         self.widget = ipywidgets.VBox(
-            [self.message, _row(self.start, self.stop), self._moving, self.query.widget]
+            [self.message, row(self.start, self.stop), self._moving, self.query.widget]
         )
         for name in ("opskit-card", "opskit-copy"):
             self.widget.add_class(name)
@@ -159,15 +160,3 @@ class CopyList:
             card.draw(busy)
         if before != list(self.cards):
             self.widget.children = [card.widget for card in self.cards.values()]
-
-
-def _button(text: str, tooltip: str, clicked: Callable[[object], None]) -> ipywidgets.Button:
-    made = ipywidgets.Button(description=text, tooltip=tooltip)
-    made.on_click(clicked)
-    return made
-
-
-def _row(*widgets: ipywidgets.Widget) -> ipywidgets.Widget:
-    made = ipywidgets.HBox(widgets)
-    made.add_class("opskit-actions")
-    return made
