@@ -190,9 +190,8 @@ class Questions:
         with self._lock:
             free = [main for main in self._opened if main.name not in self._owing]
             self._owing |= {main.name for main in free}
-        for (
-            main
-        ) in free:  # daemons: a server that keeps silent must not keep the kernel from ending
+        # Daemons: a server that keeps silent must not keep the kernel from ending.
+        for main in free:
             Thread(target=ask, args=[main], name="opskit asks", daemon=True).start()
         deadline = monotonic() + patience_seconds
         for _ in free:
