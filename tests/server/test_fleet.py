@@ -2,7 +2,10 @@
 
 import asyncio
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,13 +14,28 @@ from opskit.cluster import Cluster
 from opskit.model.operation import OperationStatus
 from opskit.planner import JobStatus
 from opskit.planner.fleet._queue import Queue
+from opskit.postgres.server import LocalServer
 from tests.servers import ServerFactory
 from tests.support.backups import assert_free
 from tests.support.command import run_command
-from tests.support.fleet import fleet, fleet_settings, hold_up, lose, shared_url
+from tests.support.fleet import Fleet, fleet, fleet_settings, hold_up, lose, shared_url
 
 pytestmark = pytest.mark.parametrize("programs", [18], indirect=True)
 SPREAD = 'checkpoint = "spread"\n'
+
+
+@contextmanager
+def in_mid_backup(
+    source: LocalServer, scratch: Path
+) -> Iterator[tuple[Fleet, "subprocess.Popen[bytes]"]]:
+    """A fleet whose one worker backs up its one cluster, ``c0``, and waits there for somebody's checkpoint."""
+    url = shared_url(source, "shared")
+    settings = fleet_settings(scratch / "opskit", url, {"c0": source}, more=SPREAD)
+    hold_up(source)
+    with fleet(settings) as running:
+        worker = running.start()
+        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+        yield running, worker
 
 
 @pytest.mark.parametrize(
@@ -65,19 +83,14 @@ def test_every_cluster_is_backed_up_once_though_a_worker_is_lost(
 def test_a_stop_ends_the_run_in_order(server: ServerFactory, scratch: Path) -> None:
     """SIGTERM in mid-backup ends it, and puts the job back, for the next worker to begin at once."""
     source = server(wal_segment_megabytes=1)
-    url = shared_url(source, "shared")
-    settings = fleet_settings(scratch / "opskit", url, {"c0": source}, more=SPREAD)
-    hold_up(source)
-    with fleet(settings) as running:
-        worker = running.start()
-        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+    with in_mid_backup(source, scratch) as (running, worker):
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(60) == 0
         [stopped] = running.tries()["c0"]
         assert stopped.status is OperationStatus.CANCELLED
         job = running.job("c0")
         assert job is not None and not job.is_running and job.not_before is None
-        shown = run_command(settings, "worker", "status").stdout
+        shown = run_command(running.settings, "worker", "status").stdout
         assert "c0" in shown and "waiting" in shown
         source.query("CHECKPOINT")  # PostgreSQL looks after its client when that has ended
         assert_free(source)
@@ -88,21 +101,17 @@ def test_a_stop_ends_the_run_in_order(server: ServerFactory, scratch: Path) -> N
 def test_an_abort_ends_the_run_in_order(server: ServerFactory, scratch: Path, by: str) -> None:
     """By Procrastinate or by opskit, the backup is cancelled and leaves nothing, and the worker goes on."""
     source = server(wal_segment_megabytes=1)
-    url = shared_url(source, "shared")
-    settings = fleet_settings(scratch / "opskit", url, {"c0": source}, more=SPREAD)
-    hold_up(source)
-    with fleet(settings) as running:
-        worker = running.start()
-        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+    with in_mid_backup(source, scratch) as (running, worker):
         if by == "opskit":
             [going] = running.tries()["c0"]
             running.catalog.request_cancel(going.id)
             running.wait(lambda: is_put_off(running.job("c0")), "it was not put off")
         else:
+            settings = running.settings
             assert asyncio.run(abort(settings.fleet.queue_url or "", settings.repository_url))
             running.wait(lambda: running.job("c0") is None, "the job was not aborted")
         assert [one.status for one in running.tries()["c0"]] == [OperationStatus.CANCELLED]
-        assert Cluster("c0", settings).repository.backups("c0") == []
+        assert Cluster("c0", running.settings).repository.backups("c0") == []
         source.query("CHECKPOINT")  # PostgreSQL looks after its client when that has ended
         assert_free(source)
         assert worker.poll() is None, "the worker goes on"
@@ -126,12 +135,7 @@ async def abort(url: str, repository: str) -> bool:
 def test_a_worker_that_is_only_cut_off_keeps_its_job(server: ServerFactory, scratch: Path) -> None:
     """A worker shows no sign of life while its backup goes on: the job is not freed before the cluster is."""
     source = server(wal_segment_megabytes=1)
-    url = shared_url(source, "shared")
-    settings = fleet_settings(scratch / "opskit", url, {"c0": source}, more=SPREAD)
-    hold_up(source)
-    with fleet(settings) as running:
-        cut_off = running.start()
-        running.wait(lambda: running.is_held_up("c0"), "c0 was not begun", 60)
+    with in_mid_backup(source, scratch) as (running, cut_off):
         cut_off.send_signal(signal.SIGSTOP)
         running.start()
         running.wait(
