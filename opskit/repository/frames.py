@@ -1,21 +1,31 @@
 """Parts of volumes, read by their frames: any frame can be decompressed by itself, and the index tells where it is."""
 
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from opskit.errors import IntegrityError
 from opskit.repository.compression import decompress
 from opskit.repository.tar import BLOCK_BYTES
-from opskit.repository.volumes import FRAME_BYTES, Member, Volume
+from opskit.repository.volumes import Member, Volume
 
 _KEPT_FRAMES = 16
+
+
+class FramePart(NamedTuple):
+    """A piece of a volume's tar, and the frame as it is stored if the piece is all that it holds."""
+
+    content: memoryview
+    stored: bytes | None
+
 
 ReadStored = Callable[[int, Volume, int, int], Iterator[memoryview]]
 
 
 class FrameReader:
-    """Reads pieces of the tar of several backups' volumes; the frames that were used last are kept (64 MiB).
+    """Reads pieces of the tar of several backups' volumes; the frames that were used last are kept (64 MiB and more).
 
     Parameters
     ----------
@@ -25,8 +35,9 @@ class FrameReader:
 
     def __init__(self, read: ReadStored) -> None:
         self._read = read
-        self._frames: OrderedDict[tuple[int, str, int], bytes] = OrderedDict()
+        self._frames: OrderedDict[tuple[int, str, int], FramePart] = OrderedDict()
         self._offsets: dict[tuple[int, str], list[int]] = {}
+        self._starts: dict[tuple[int, str], Sequence[int]] = {}
 
     def content(
         self, backup: int, volume: Volume, member: Member, begin: int = 0, end: int | None = None
@@ -45,15 +56,27 @@ class FrameReader:
 
     def tar(self, backup: int, volume: Volume, begin: int, end: int) -> Iterator[memoryview]:
         """The bytes of a volume's tar from `begin` up to `end`; errors as `content`."""
-        while begin < end:
-            number, offset = divmod(begin, FRAME_BYTES)
-            piece = memoryview(self._frame(backup, volume, number))[offset:][: end - begin]
-            if not piece:
-                raise _damaged(volume, f"it ends at byte {begin}")
-            yield piece
-            begin += len(piece)
+        for part in self.parts(backup, volume, begin, end):
+            yield part.content
 
-    def _frame(self, backup: int, volume: Volume, number: int) -> bytes:
+    def parts(self, backup: int, volume: Volume, begin: int, end: int) -> Iterator[FramePart]:
+        """As `tar`, with the frames as they are stored where all of one is asked for."""
+        starts = self._starts.get((backup, volume.name))
+        if starts is None:
+            starts = self._starts[backup, volume.name] = volume.frame_starts()
+        number = bisect_right(starts, begin) - 1
+        while begin < end:
+            if number >= len(starts):
+                raise _damaged(volume, f"it ends at byte {begin}")
+            frame = self._frame(backup, volume, number)
+            piece = frame.content[begin - starts[number] :][: end - begin]
+            if not piece:
+                raise _damaged(volume, f"its frame {number + 1} ends before byte {begin}")
+            yield frame if len(piece) == len(frame.content) else FramePart(piece, None)
+            begin += len(piece)
+            number += 1
+
+    def _frame(self, backup: int, volume: Volume, number: int) -> FramePart:
         key = (backup, volume.name, number)
         if (frame := self._frames.get(key)) is not None:
             self._frames.move_to_end(key)
@@ -63,7 +86,7 @@ class FrameReader:
             raise _damaged(volume, f"it has {len(volume.frames)} frames")
         stored = b"".join(self._read(backup, volume, offsets[number], offsets[number + 1]))
         try:
-            frame = decompress(stored)
+            frame = FramePart(memoryview(decompress(stored)), stored)
         except ValueError as error:
             raise _damaged(volume, str(error)) from None
         self._frames[key] = frame

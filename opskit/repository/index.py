@@ -10,20 +10,22 @@ from opskit.repository.blocks import Blocks
 from opskit.repository.compression import compress, decompress
 from opskit.repository.volumes import Member, Volume
 
-# 2 where members tell their blocks: an increment's.
-_FORMATS = (1, 2)
+# 2 where members tell their blocks: an increment's; 3 where volumes tell the sizes of their frames' contents.
+_FORMATS = (1, 2, 3)
 _KEYS = ("name", "stored_bytes", "tar_bytes", "sha256")
 
 
 def write_index(volumes: Sequence[Volume]) -> bytes:
     """The compressed index of `volumes`."""
     increments = any(m.blocks is not None for volume in volumes for m in volume.members)
+    irregular = any(volume.frame_bytes for volume in volumes)
     data = {
-        "format": 2 if increments else 1,
+        "format": 3 if irregular else 2 if increments else 1,
         "volumes": [
             {
                 **{key: getattr(volume, key) for key in _KEYS},
                 "frames": volume.frames,
+                **({"frame_bytes": volume.frame_bytes} if volume.frame_bytes else {}),
                 "members": [
                     m[:3] if m.blocks is None else (*m[:3], list(m.blocks.numbers), *m.blocks[1:])
                     for m in volume.members
@@ -48,7 +50,7 @@ def read_index(content: bytes) -> list[Volume]:
         data = json.loads(decompress(content))
         if data["format"] not in _FORMATS:
             raise IntegrityError(
-                f"the backup's index is of format {data['format']!r}, this opskit reads 1 and 2",
+                f"the backup's index is of format {data['format']!r}, this opskit reads 1 to 3",
                 ErrorKind.UNKNOWN_FORMAT,
                 "Use the opskit that wrote it, or a newer one.",
             )
@@ -56,6 +58,7 @@ def read_index(content: bytes) -> list[Volume]:
             Volume(
                 **{key: item[key] for key in _KEYS},
                 frames=tuple(item["frames"]),
+                frame_bytes=tuple(item.get("frame_bytes", ())),
                 members=tuple(
                     Member(m[0], m[1], m[2], _blocks(m[3:]) if len(m) > 3 else None)
                     for m in item["members"]

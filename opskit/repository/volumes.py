@@ -8,9 +8,10 @@ import hashlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import zstandard
@@ -40,7 +41,10 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
-    """A stored volume: its size and its tar's in bytes, its SHA-256, the sizes of its frames, its members in order."""
+    """A stored volume: its size and its tar's in bytes, its SHA-256, the sizes of its frames, its members in order.
+
+    `frame_bytes` are the sizes of its frames' contents, where they are not 4 MiB each and the last one's shorter.
+    """
 
     name: str
     stored_bytes: int
@@ -48,6 +52,13 @@ class Volume:
     sha256: str
     frames: tuple[int, ...]
     members: tuple[Member, ...]
+    frame_bytes: tuple[int, ...] = ()
+
+    def frame_starts(self) -> Sequence[int]:
+        """Where in the volume's tar each frame begins."""
+        if not self.frame_bytes:
+            return range(0, self.tar_bytes, FRAME_BYTES)
+        return [0, *accumulate(self.frame_bytes[:-1])]
 
 
 def volume_name(number: int) -> str:
@@ -122,6 +133,22 @@ class VolumeWriter:
         self._view[filled : filled + size] = view
         self._filled = filled + size
 
+    def write_frame(self, stored: bytes, size: int) -> None:
+        """Append a zstd frame as it is; `size` is its content's, whole blocks of 512.
+
+        What was written before it ends in a frame of its own.
+        """
+        if self._filled:
+            self._submit_frame()
+        self._raise_failure()
+        volume = self._volumes[-1]
+        volume.tar_bytes += size
+        done: Future[bytes] = Future()
+        done.set_result(stored)
+        # The buffer stands for the room that the frame takes while it waits.
+        volume.queue.put((done, self._frame, size))
+        self._take_frame()
+
     def finish(self) -> list[Volume]:
         """Wait until everything is stored; the volumes in order.
 
@@ -166,8 +193,11 @@ class VolumeWriter:
         self._raise_failure()
         frame, filled = self._frame, self._filled
         self._volumes[-1].queue.put(
-            (self._compressing.submit(self._compress, frame, filled), frame)
+            (self._compressing.submit(self._compress, frame, filled), frame, filled)
         )
+        self._take_frame()
+
+    def _take_frame(self) -> None:
         self._frame = self._free.get()
         self._view = memoryview(self._frame)
         self._filled = 0
@@ -194,10 +224,11 @@ class VolumeWriter:
 
     def _chunks(self, volume: "_Open") -> Iterator[bytes]:
         while (item := volume.queue.get()) is not None:
-            future, frame = item
+            future, frame, size = item
             try:
                 compressed = future.result()
                 volume.frames.append(len(compressed))
+                volume.frame_bytes.append(size)
                 volume.sha256.update(compressed)
                 yield compressed
             finally:
@@ -238,14 +269,18 @@ class _Open:
         self.stored_bytes = 0
         self.members: list[Member] = []
         self.frames: list[int] = []
+        self.frame_bytes: list[int] = []
         self.sha256 = hashlib.sha256()
-        self.queue: queue.SimpleQueue[tuple[Future[bytes], bytearray] | None] = queue.SimpleQueue()
+        self.queue: queue.SimpleQueue[tuple[Future[bytes], bytearray, int] | None] = (
+            queue.SimpleQueue()
+        )
         self.ended = False
         self.done: Future[None] | None = None
 
     def stored(self) -> Volume:
         assert self.done is not None
         self.done.result()
+        is_regular = all(size == FRAME_BYTES for size in self.frame_bytes[:-1])
         return Volume(
             name=self.name,
             stored_bytes=self.stored_bytes,
@@ -253,4 +288,5 @@ class _Open:
             sha256=self.sha256.hexdigest(),
             frames=tuple(self.frames),
             members=tuple(self.members),
+            frame_bytes=() if is_regular else tuple(self.frame_bytes),
         )
