@@ -1,6 +1,8 @@
 """Which times can be restored: from which backup on, along which timeline, how far, and why no further."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -15,6 +17,8 @@ from opskit.operations.wal_path import LogReader, PathFinder, WalPath
 from opskit.postgres.programs import Programs, find_programs
 from opskit.repository import Repository
 from opskit.repository.wal import WalArchive
+
+_READERS = min(os.cpu_count() or 1, 8)
 
 NO_WAL = "no WAL behind the backup is archived"
 
@@ -48,13 +52,13 @@ class Interval:
 class _Walk:
     """A path from the oldest of the backups that lead into it, and what is read at its end, once for all of them.
 
-    `stored` are the stored bytes of its first so many segments.
+    `stored` are the stored bytes of its first so many segments; `last` is when the last transaction of the path ended,
+    and where its last record begins.
     """
 
     path: WalPath
     stored: tuple[int, ...]
-    last_at: datetime | None
-    last_record: Lsn | None
+    last: Future[tuple[datetime | None, Lsn | None]]
 
     def leads_on_from(self, backup: BaseBackup) -> bool:
         names, end = self.path.names, self.path.end
@@ -85,30 +89,47 @@ def find_intervals(
         if backup.timeline not in histories:
             histories[backup.timeline] = own_history(archive, backup)
 
-    def along(history: TimelineHistory) -> Iterator[Interval]:
+    def along(
+        history: TimelineHistory, readers: ThreadPoolExecutor
+    ) -> Iterator[tuple[BaseBackup, _Walk]]:
         walk: _Walk | None = None
         for backup in reversed(backups):
             if history.passes(backup.timeline, backup.stop_lsn):
                 if walk is None or not walk.leads_on_from(backup):
-                    walk = _walked(finder.from_backup(backup, history), finder, archive, programs)
+                    path = finder.from_backup(backup, history)
+                    sizes = (finder.stored_bytes(segment) for segment in path.segments)
+                    last = readers.submit(_read_end, LogReader(archive, programs, path))
+                    walk = _Walk(path, tuple(accumulate(sizes, initial=0)), last)
                 if backup.timeline == history.timeline or _arrives(walk.path):
-                    yield _interval(backup, walk, histories.values())
+                    yield backup, walk
 
-    found = [interval for history in histories.values() for interval in along(history)]
+    # Paths are found in an instant; each of their ends takes a run of pg_waldump.
+    with ThreadPoolExecutor(_READERS, thread_name_prefix="log") as readers:
+        walks = [pair for history in histories.values() for pair in along(history, readers)]
+        found = [_interval(backup, walk, histories.values()) for backup, walk in walks]
     return sorted(found, key=lambda i: (i.from_at, i.backup, i.timeline), reverse=True)
 
 
 def recoverable_intervals(
-    repository: Repository, cluster: str, postgres: PostgresSettings
+    repository: Repository,
+    cluster: str,
+    postgres: PostgresSettings,
+    backups: Sequence[BaseBackup] | None = None,
 ) -> list[Interval]:
     """`find_intervals` in a repository as it is now; none for a cluster without backups.
+
+    Parameters
+    ----------
+    backups
+        Those to tell of, newest first; by default all, which have to be read then.
 
     Raises
     ------
     NotFoundError
         This machine has no programs of the cluster's major version.
     """
-    backups = repository.backups(cluster)
+    if backups is None:
+        backups = repository.backups(cluster)
     if not backups:
         return []
     programs = find_programs(backups[0].major, postgres.programs)
@@ -120,16 +141,10 @@ def _first(backup: BaseBackup) -> int:
     return WalSegment.ending_at(backup.stop_lsn, backup.timeline, backup.wal_segment_bytes).number
 
 
-def _walked(path: WalPath, finder: PathFinder, archive: WalArchive, programs: Programs) -> _Walk:
-    sizes = (finder.stored_bytes(segment) for segment in path.segments)
-    reader = LogReader(archive, programs, path)
-    last = reader.last_end()
-    return _Walk(
-        path,
-        tuple(accumulate(sizes, initial=0)),
-        last[1].at if last else None,
-        reader.last_record(),
-    )
+def _read_end(reader: LogReader) -> tuple[datetime | None, Lsn | None]:
+    """See `_Walk.last`; in this order, the last segment is read once."""
+    record, last = reader.last_record(), reader.last_end()
+    return last[1].at if last else None, record
 
 
 def _arrives(path: WalPath) -> bool:
@@ -139,13 +154,14 @@ def _arrives(path: WalPath) -> bool:
 
 def _interval(backup: BaseBackup, walk: _Walk, histories: Iterable[TimelineHistory]) -> Interval:
     missing, because = _end(walk.path, histories)
+    last_at, last_record = walk.last.result()
     return Interval(
         backup=backup.name,
         timeline=walk.path.history.timeline,
         from_at=backup.stopped_at,
-        to_at=max(backup.stopped_at, walk.last_at or backup.stopped_at),
+        to_at=max(backup.stopped_at, last_at or backup.stopped_at),
         from_lsn=backup.stop_lsn,
-        to_lsn=max(backup.stop_lsn, walk.last_record or backup.stop_lsn),
+        to_lsn=max(backup.stop_lsn, last_record or backup.stop_lsn),
         stored_bytes=walk.stored_bytes(backup),
         missing=missing,
         ends_because=because,

@@ -52,6 +52,7 @@ class PathFinder:
         self._sizes: dict[WalSegment, int] = {}
         self._partials: dict[WalSegment, Partial] = {}
         self._known: set[int] = set()
+        self._last: dict[int, int] = {}
 
     @cached_property
     def histories(self) -> list[TimelineHistory]:
@@ -97,14 +98,17 @@ class PathFinder:
         self._list(timeline)
         return WalSegment(timeline, number, size)
 
+    def _goes_on(self, history: TimelineHistory, number: int) -> bool:
+        """Whether the archive holds a segment of a history, of that number or a later one."""
+        if history.timeline not in self._last:
+            for stretch in history.stretches:
+                self._list(stretch.timeline)
+            held = [s for s in (*self._sizes, *self._partials) if self._is_on(history, s)]
+            self._last[history.timeline] = max((s.number for s in held), default=-1)
+        return self._last[history.timeline] >= number
+
     def _is_on(self, history: TimelineHistory, segment: WalSegment) -> bool:
         return self._on_path(history, segment.number) == segment
-
-    def _goes_on(self, history: TimelineHistory, number: int) -> bool:
-        for stretch in history.stretches:
-            self._list(stretch.timeline)
-        held = (*self._sizes, *self._partials)
-        return any(s.number >= number and self._is_on(history, s) for s in held)
 
     def _list(self, timeline: int) -> None:
         if timeline in self._known:
@@ -127,7 +131,7 @@ class LogReader:
 
     def records(self, index: int, *, every_record: bool = False) -> LoggedRecords:
         """What begins in the path's segment of that index."""
-        key = (index, every_record)
+        key = (index, every_record or (index, True) in self._read)
         if key not in self._read:
             segment = self._path.names[index]
             with self._materialized(index) as directory:

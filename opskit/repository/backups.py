@@ -12,18 +12,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError, OpskitError
 from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_record
 from opskit.model.increment import broken
 from opskit.repository.archive import Archive, stored
-from opskit.repository.claims import Claims
 from opskit.repository.compression import decompress
+from opskit.repository.consolidation import ABANDONED_AFTER, Consolidations
 from opskit.repository.content import Content, broken_chain, read_content
 from opskit.repository.holds import Holds
 from opskit.repository.index import read_index
 from opskit.repository.parts import Part
-from opskit.repository.records import RECORD, record_name, stored_folder
+from opskit.repository.records import RECORD, contents_folder, record_name, stored_folder
 from opskit.repository.tar import BLOCK_BYTES, Owner, owner_of, read_header
 from opskit.repository.volumes import Volume
 from opskit.repository.writer import CLAIM, BackupWriter
@@ -32,7 +33,7 @@ from opskit.store import ObjectStat
 _log = logging.getLogger(__name__)
 
 _READERS = 8
-_ABANDONED_AFTER = timedelta(days=1)
+_BATCH = 16  # records that a reader takes at a time: for one, handing it over costs as much as reading it
 _LOOKED_AT = 50
 
 
@@ -45,7 +46,7 @@ class Survey:
     damaged: dict[str, OpskitError]
 
 
-class Repository(Claims):
+class Repository(Consolidations):
     """The backups in a store. Reading makes nothing; the first write makes ``repository.json``."""
 
     def clusters(self) -> list[str]:
@@ -61,14 +62,13 @@ class Repository(Claims):
             The storage failed.
         """
         names = self.names(cluster)
+        batches = [names[n : n + _BATCH] for n in range(0, len(names), _BATCH)]
+
+        def read(batch: list[str]) -> list[tuple[str, BaseBackup | OpskitError | None]]:
+            return [(name, self._record_or_error(cluster, name)) for name in batch]
+
         with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as readers:
-            found = dict(
-                zip(
-                    names,
-                    readers.map(lambda n: self._record_or_error(cluster, n), names),
-                    strict=True,
-                )
-            )
+            found = dict(chain.from_iterable(readers.map(read, batches)))
         records = [record for record in found.values() if isinstance(record, BaseBackup)]
         return Survey(
             tuple(sorted(records, key=lambda backup: backup.name, reverse=True)),
@@ -161,7 +161,7 @@ class Repository(Claims):
         """
         sizes = {
             stat.name.rpartition("/")[2]: stat.object_bytes
-            for stat in self._store.list(stored_folder(backup.cluster, backup.name)).objects
+            for stat in self._store.list(contents_folder(backup)).objects
         }
         others = {"index.json.zst", "backup_manifest.zst"}
         stored = [size for name, size in sizes.items() if name.endswith(".tar.zst")]
@@ -187,14 +187,12 @@ class Repository(Claims):
 
     def archive(self, backup: BaseBackup, wal: Sequence[Part] = ()) -> Archive:
         """The archive of a backup, with members of the WAL archive behind it; errors as `volumes`."""
-        return Archive(
-            self._store, stored_folder(backup.cluster, backup.name), self.volumes(backup), wal
-        )
+        return Archive(self._store, contents_folder(backup), self.volumes(backup), wal)
 
     def owner(self, backup: BaseBackup) -> Owner:
         """Who the members of a backup belong to, as its first one says; errors as `volumes`."""
         volume = self.volumes(backup)[0]
-        name = f"{stored_folder(backup.cluster, backup.name)}/{volume.name}"
+        name = f"{contents_folder(backup)}/{volume.name}"
         frame = b"".join(stored(self._store, name, 0, volume.frames[0]))
         try:
             header = read_header(decompress(frame)[:BLOCK_BYTES])
@@ -211,16 +209,12 @@ class Repository(Claims):
 
         They are not compared with a checksum.
         """
-        name = f"{stored_folder(backup.cluster, backup.name)}/{volume.name}"
+        name = f"{contents_folder(backup)}/{volume.name}"
         return stored(self._store, name, begin, volume.stored_bytes if end is None else end)
 
     def objects(self, cluster: str) -> Iterator[ObjectStat]:
         """Everything that is stored below `cluster`, in no particular order."""
-        folders = [cluster]
-        while folders:
-            listing = self._store.list(folders.pop())
-            yield from listing.objects
-            folders += listing.folders
+        yield from self._below(cluster)
 
     def names(self, cluster: str) -> list[str]:
         """The names of all backups of `cluster`, of those that are not complete, too; nothing is read."""
@@ -275,8 +269,10 @@ class Repository(Claims):
         A backup that is gone already is no error; a hold that has ended goes with its backup.
         """
         self._store.delete(record_name(cluster, name))
-        for stat in self._store.list(stored_folder(cluster, name)).objects:
-            self._store.delete(stat.name)
+        # Until nothing is there: a consolidation puts another record at its end (docs/adr/0072).
+        while objects := list(self._below(stored_folder(cluster, name))):
+            for stat in sorted(objects, key=lambda stat: not stat.name.endswith(f"/{RECORD}")):
+                self._store.delete(stat.name)
         self.holds(cluster).forget(name)
 
     def writable(self) -> None:
@@ -297,11 +293,20 @@ class Repository(Claims):
                 self._store.delete(stat.name)
 
     def _abandoned_objects(self, folder: str, now: datetime) -> tuple[ObjectStat, ...]:
-        objects = self._store.list(folder).objects
-        names = {stat.name.rpartition("/")[2] for stat in objects}
-        if RECORD in names or any(s.modified_at >= now - _ABANDONED_AFTER for s in objects):
+        listing = self._store.list(folder)
+        names = {stat.name.rpartition("/")[2] for stat in listing.objects}
+        objects = tuple(self._below(folder)) if listing.folders else listing.objects
+        if RECORD in names or any(s.modified_at >= now - ABANDONED_AFTER for s in objects):
             return ()
         return objects
+
+    def _below(self, folder: str) -> Iterator[ObjectStat]:
+        """All objects in a folder and in those below it."""
+        folders = [folder]
+        while folders:
+            listing = self._store.list(folders.pop())
+            yield from listing.objects
+            folders += listing.folders
 
     def _record_or_error(self, cluster: str, name: str) -> BaseBackup | OpskitError | None:
         try:
@@ -321,7 +326,7 @@ class Repository(Claims):
         return backup
 
     def _promised(self, backup: BaseBackup, name: str, sha256: str) -> bytes:
-        path = f"{stored_folder(backup.cluster, backup.name)}/{name}"
+        path = f"{contents_folder(backup)}/{name}"
         try:
             content = self._content(path)
         except NotFoundError:
