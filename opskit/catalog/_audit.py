@@ -17,6 +17,7 @@ from opskit.catalog._open import failures_of
 from opskit.catalog._tables import audit, operations
 from opskit.model.audit import (
     PAYLOAD,
+    REPLACED,
     START,
     AuditEntry,
     AuditEvent,
@@ -118,13 +119,19 @@ def _event(row: Mapping[str, Any]) -> AuditEvent:
         actor=row["actor"],
         jupyter_user=row["jupyter_user"],
         host=row["host"],
-        parameters=Scrubber().data(row["parameters"]),
+        parameters=Scrubber().data({**row["parameters"], **_replaced(row)}),
         outcome=str(OperationStatus.DIED) if running else row["status"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         backup=row["backup"],
         operation=row["id"],
     )
+
+
+def _replaced(row: Mapping[str, Any]) -> dict[str, str]:
+    """The digests of the record that a consolidation replaced, and of the one that it put."""
+    result = row["result"] or {}
+    return {key: str(result[key]) for key in REPLACED if key in result}
 
 
 def read_file(path: Path) -> list[StoredEntry]:

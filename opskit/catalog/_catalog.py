@@ -163,6 +163,15 @@ class Catalog:
             ).first()
         return requested is not None and requested[0] is not None
 
+    def note(self, id: str, result: Mapping[str, object]) -> None:  # noqa: A002
+        """Write what a running operation is about to do that its entry in the audit log must tell, however it ends."""
+        with self._writing() as connection:
+            connection.execute(
+                update(operations)
+                .where(operations.c.id == id, operations.c.status == OperationStatus.RUNNING)
+                .values(result=dict(result))
+            )
+
     def finish(
         self,
         id: str,  # noqa: A002
@@ -182,7 +191,8 @@ class Catalog:
             now = self._now(connection)
             values: dict[str, Any] = {"status": str(status), "heartbeat_at": now, "ended_at": now}
             values["is_entered"] = False  # nor is what one came to that was taken for dead
-            values["result"] = None if result is None else dict(result)
+            if result is not None:
+                values["result"] = dict(result)
             values["error"] = None if error is None else dict(error)
             if backup is not None:
                 values["backup"] = backup

@@ -159,6 +159,9 @@ def backup_facts(backup: BaseBackup) -> dict[str, str]:
         "PostgreSQL": backup.postgresql_version,
         "kind": f"{backup.kind} ({backup.reason})" if backup.reason else str(backup.kind),
         "parent": backup.parent or "",
+        "consolidated": f"{format_time(one.at)}, with {', '.join(one.chain)}"
+        if (one := backup.consolidated)
+        else "",
         "trigger": str(backup.trigger),
         "started": format_time(backup.started_at),
         "stopped": f"{format_time(backup.stopped_at)} ({_duration(backup.started_at, backup.stopped_at)})",

@@ -1,4 +1,4 @@
-"""The commands on what is kept: expire, delete, hold, release."""
+"""The commands on what is kept, and how: expire, delete, consolidate, hold, release."""
 
 import sys
 from collections.abc import Mapping
@@ -71,6 +71,29 @@ def delete(
     with monitored(context.obj.ending) as monitor:
         done = source.delete(backup, even_last=even_last, monitor=monitor, operation=operation)
     _print_done(done)
+
+
+@app.command()
+def consolidate(
+    context: typer.Context,
+    cluster: ClusterName,
+    backup: BackupName,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
+    ] = False,
+    operation: OperationId = None,
+) -> None:
+    """Make an increment a full backup, in the repository, without the server.
+
+    It keeps its name. Increments that are based on it go on working; it does not need what it was based on any more.
+    """
+    source = open_cluster(context, cluster)
+    if dry_run:
+        typer.echo(source.plan_consolidate(backup).words)
+        return
+    with monitored(context.obj.ending) as monitor:
+        done = source.consolidate(backup, monitor=monitor, operation=operation)
+    typer.echo(f"{done.name} is a full backup, stored as {format_bytes(done.stored_bytes)}")
 
 
 @app.command()

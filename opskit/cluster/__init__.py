@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from opskit.cluster._audit import Audit, verify_audit
+from opskit.cluster._consolidation import Consolidated
 from opskit.cluster._copies import Copies
 from opskit.cluster._freshness import Fresh, Sources
 from opskit.cluster._reports import Reports
@@ -40,7 +41,7 @@ def clusters(config: Path | str | None = None) -> list[str]:
     return sorted(load_settings(Path(config) if config else None).clusters)
 
 
-class Cluster(Copies, Wal, Retained, Fresh, Reports, Audit):
+class Cluster(Copies, Wal, Retained, Consolidated, Fresh, Reports, Audit):
     """One configured cluster, its backups, its WAL archive, what of them is kept, and the reports and audit log on it.
 
     `create_backup`, `download` and `restore` work in this process and return when they are done; `start_backup`,

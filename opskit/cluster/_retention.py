@@ -8,6 +8,7 @@ from opskit.cluster._opened import OpenedCluster, actor_name
 from opskit.config import read_retention
 from opskit.errors import ErrorKind, InputError, NotFoundError
 from opskit.model.backup import check_note
+from opskit.model.increment import chain_of
 from opskit.model.operation import OperationKind, OperationStatus
 from opskit.model.retention import Hold, Retention
 from opskit.model.target import parse_time
@@ -208,13 +209,23 @@ class Retained(OpenedCluster):
 
     def _read_by(self) -> dict[str, str]:
         """The backups that operations read at the moment, by what."""
-        return {
+        reading = {
             o.backup: f"{o.kind} {o.id[:8]} on {o.host} reads it"
             for o in self.catalog.operations(cluster=self.name)
             if o.status is OperationStatus.RUNNING
-            and o.kind in (OperationKind.RESTORE, OperationKind.DOWNLOAD)
+            and o.kind in (OperationKind.RESTORE, OperationKind.DOWNLOAD, OperationKind.CONSOLIDATE)
             and o.backup is not None
         }
+        if not reading:
+            return {}
+        # One that was consolidated since is still read with what it was based on.
+        known = {backup.name: backup for backup in self.repository.backups(self.name)}
+        found = dict(reading)
+        for name, words in reading.items():
+            for backup in chain_of(known[name], known) if name in known else ():
+                for other in backup.consolidated.chain if backup.consolidated else ():
+                    found.setdefault(other, words)
+        return found
 
 
 def _result(done: Expired) -> dict[str, object]:

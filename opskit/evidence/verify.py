@@ -170,7 +170,7 @@ def verify_files(
         findings, told = _log_findings(found, keys, check.witnesses, head)
         notes += told
     notes += _report_notes(check, keys, certificates, authority)
-    differing, told = compare_backups(check.reports, digest)
+    differing, told = compare_backups(check.reports, digest, read or ())
     notes += told
     last = max(found or (), key=lambda one: one.number, default=None)
     return AuditVerdict(

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 FORMAT = 1
 START = "0" * 64
 PAYLOAD = "application/vnd.opskit.audit-entry+json"
+# Parameters of a consolidation's entry: the SHA-256 of the backup's record before and after.
+REPLACED = ("former_record_sha256", "record_sha256")
 
 
 class AuditKind(StrEnum):

@@ -1,4 +1,4 @@
-"""Base backups as their records describe them: the content of ``backup.json``, formats 1 and 2.
+"""Base backups as their records describe them: the content of ``backup.json``, formats 1 to 3.
 
 The names and meanings of the keys are specified in ``docs/format.md``.
 """
@@ -17,9 +17,12 @@ from opskit.model.format import format_bytes
 from opskit.model.lsn import Lsn
 from opskit.model.shown import Shown
 
-# Of a full backup, and of an increment: an opskit that knows no chains must not take one for a whole backup.
-_FORMATS = {1: "full", 2: "incremental"}
+# Of a full backup, of an increment, and of a full one that was an increment: an opskit that knows no chains must not
+# take one for a whole backup, nor look for what was consolidated where it is not any more.
+_FORMATS = {1: "full", 2: "incremental", 3: "full"}
+_CONSOLIDATED = 3
 _NAME = re.compile(r"\d{8}T\d{6}Z")
+_FOLDER = re.compile(r"full-\d{8}T\d{6}Z")
 NOTE_LENGTH = 1000
 
 
@@ -48,13 +51,28 @@ class Tablespace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Consolidation:
+    """How an increment became a full backup: when, and with what of which backups that it was based on, parent first.
+
+    `folder` is the one below the backup's own that has its volumes, index and manifest; `record_sha256` is the digest
+    of the record that its present one replaced.
+    """
+
+    at: datetime
+    chain: tuple[str, ...]
+    folder: str
+    record_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BaseBackup(Shown):
     """One complete base backup, as its record tells it.
 
     Sizes are in bytes, times are aware and in UTC. `cluster_bytes` is what the backup is when unpacked, `stored_bytes`
     what it takes in the repository. `superuser` is a role to connect to a restored copy with. `scheduled_for` is the
     time of the schedule that it was taken for, by the scheduler's clock. `reason` tells why it is full or incremental;
-    `parent_start_lsn` where the parent of an increment starts. `extra` keeps keys that a later opskit wrote.
+    `parent_start_lsn` where the parent of an increment starts; `consolidated` that it was an increment. `extra` keeps
+    keys that a later opskit wrote.
     """
 
     name: str
@@ -83,6 +101,7 @@ class BaseBackup(Shown):
     scheduled_for: datetime | None = None
     reason: str = ""
     parent_start_lsn: Lsn | None = None
+    consolidated: Consolidation | None = None
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -106,6 +125,16 @@ def backup_name(started_at: datetime) -> str:
 def is_backup_name(text: str) -> bool:
     """Whether `text` has the form of a backup's name."""
     return _NAME.fullmatch(text) is not None
+
+
+def consolidated_folder(begun_at: datetime) -> str:
+    """Where below the backup's folder a consolidation that began then puts its contents: ``full-20261123T020000Z``."""
+    return f"full-{backup_name(begun_at)}"
+
+
+def is_consolidated_folder(text: str) -> bool:
+    """Whether `text` has the form of such a folder's name."""
+    return _FOLDER.fullmatch(text) is not None
 
 
 def check_note(note: str) -> str:
@@ -132,8 +161,9 @@ def check_note(note: str) -> str:
 
 def write_record(backup: BaseBackup) -> bytes:
     """The content of ``backup.json``: indented, sorted by meaning, ended by a line feed."""
-    formats = {str(kind): number for number, kind in _FORMATS.items()}
-    data: dict[str, Any] = {"format": formats[backup.kind]}
+    formats = {kind: number for number, kind in _FORMATS.items() if number != _CONSOLIDATED}
+    consolidated = backup.consolidated
+    data: dict[str, Any] = {"format": _CONSOLIDATED if consolidated else formats[backup.kind]}
     for key in _KEYS:
         value = getattr(backup, key)
         if isinstance(value, datetime):
@@ -156,6 +186,13 @@ def write_record(backup: BaseBackup) -> bytes:
         data["reason"] = backup.reason
     if backup.parent_start_lsn is not None:
         data["parent_start_lsn"] = str(backup.parent_start_lsn)
+    if consolidated is not None:
+        data["consolidated"] = {
+            "at": _text(consolidated.at),
+            "chain": list(consolidated.chain),
+            "folder": consolidated.folder,
+            "record_sha256": consolidated.record_sha256,
+        }
     data.update({key: value for key, value in backup.extra.items() if key not in data})
     return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode()
 
@@ -172,7 +209,7 @@ def read_record(content: bytes) -> BaseBackup:
         data = json.loads(content)
         if data["format"] not in _FORMATS:
             raise IntegrityError(
-                f"the backup's record is of format {data['format']!r}, this opskit reads 1 and 2",
+                f"the backup's record is of format {data['format']!r}, this opskit reads 1 to 3",
                 ErrorKind.UNKNOWN_FORMAT,
                 "Use the opskit that wrote it, or a newer one.",
             )
@@ -190,6 +227,8 @@ def read_record(content: bytes) -> BaseBackup:
             values["reason"] = str(data["reason"])
         if "parent_start_lsn" in data:
             values["parent_start_lsn"] = Lsn.parse(data["parent_start_lsn"])
+        if data["format"] == _CONSOLIDATED:
+            values["consolidated"] = _consolidation(data["consolidated"])
         if _FORMATS[data["format"]] != values["kind"]:
             raise ValueError(f"a {values['kind']} backup with the parent {values['parent']!r}")
         extra = {key: value for key, value in data.items() if key not in values and key != "format"}
@@ -201,6 +240,17 @@ def read_record(content: bytes) -> BaseBackup:
             f"the backup's record cannot be read: {type(error).__name__}: {error}",
             hint="The record is damaged; restore from another backup, and look at the storage under the repository.",
         ) from error
+
+
+def _consolidation(data: Mapping[str, Any]) -> Consolidation:
+    if _FOLDER.fullmatch(data["folder"]) is None:
+        raise ValueError(f"its contents are said to lie in {data['folder']!r}")
+    return Consolidation(
+        at=_time(data["at"]),
+        chain=tuple(map(str, data["chain"])),
+        folder=data["folder"],
+        record_sha256=str(data["record_sha256"]),
+    )
 
 
 def _text(time: datetime) -> str:

@@ -22,6 +22,7 @@ class OperationKind(StrEnum):
     DELETE = "delete"
     START = "start"
     ADVANCE = "advance"
+    CONSOLIDATE = "consolidate"
 
 
 class OperationStatus(StrEnum):

@@ -6,6 +6,7 @@ gone, of those that are there then).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -23,19 +24,23 @@ from opskit.operations.recoverable import Interval
 from opskit.repository import Repository, Survey
 from opskit.repository.wal import StoredSegment, WalArchive
 
+_LOOKING_AT_ONCE = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpirePlan(Shown):
     """What an expire of one cluster would do.
 
     `decisions` are all its backups, newest first. `abandoned` are names of what killed backups left behind. `wal` are
-    the segments that no kept backup needs, by rising timeline and address.
+    the segments that no kept backup needs, by rising timeline and address. `leftovers` are those of the kept backups
+    beside which a consolidation left something.
     """
 
     cluster: str
     decisions: tuple[Decision, ...]
     abandoned: tuple[str, ...]
     wal: tuple[StoredSegment, ...]
+    leftovers: tuple[BaseBackup, ...] = ()
 
     def __repr__(self) -> str:
         return (
@@ -55,13 +60,13 @@ class ExpirePlan(Shown):
 
     @property
     def freed_bytes(self) -> int:
-        """What the backups and the WAL take in the repository; that of abandoned backups is not counted."""
+        """What the backups and the WAL take in the repository; what else goes is not counted."""
         return sum(b.stored_bytes for b in self.expired) + sum(s.stored_bytes for s in self.wal)
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.expired or self.abandoned or self.wal)
+        return not (self.expired or self.abandoned or self.wal or self.leftovers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +119,17 @@ def plan_expire(
         decisions=tuple(decisions),
         abandoned=tuple(abandoned),
         wal=tuple(unneeded_wal(repository, cluster, kept, backup_running=running)),
+        # Who reads may have begun before a consolidation, whichever backup of a chain it names.
+        leftovers=() if in_use else _with_strays(repository, kept, now),
     )
+
+
+def _with_strays(
+    repository: Repository, kept: Sequence[BaseBackup], now: datetime
+) -> tuple[BaseBackup, ...]:
+    with ThreadPoolExecutor(_LOOKING_AT_ONCE, thread_name_prefix="strays") as looking:
+        found = looking.map(lambda backup: bool(repository.strays(backup, now)), kept)
+        return tuple(backup for backup, strays in zip(kept, found, strict=True) if strays)
 
 
 def execute_expire(
@@ -151,6 +166,10 @@ def execute_expire(
         report("removing unfinished backups")
         if repository.is_abandoned(plan.cluster, name, now):
             repository.remove_backup(plan.cluster, name)
+    for backup in plan.leftovers:
+        report("removing what consolidations left")
+        with suppress(NotFoundError):
+            repository.remove_strays(repository.backup(plan.cluster, backup.name), now)
     wal = _planned_and_unneeded(plan, repository, now)
     archive = repository.known_wal(plan.cluster) if wal else None
     for stored in wal:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from opskit.errors import IntegrityError, NotFoundError, OpskitError
-from opskit.model.backup import BaseBackup, is_backup_name
+from opskit.model.backup import BaseBackup, is_backup_name, is_consolidated_folder
 from opskit.model.increment import broken, chain_of
 from opskit.model.wal import SEGMENT_NAME_LENGTH, history_timeline, is_segment_name
 from opskit.repository import Repository
@@ -78,8 +78,8 @@ def take_inventory(repository: Repository, cluster: str) -> Inventory:
     unknown: list[ObjectStat] = []
     for stat in repository.objects(cluster):
         _, *parts = stat.name.split("/")
-        if parts[0] == "backups" and len(parts) == 3 and is_backup_name(parts[1]):
-            folders[parts[1]][parts[2]] = stat
+        if parts[0] == "backups" and is_backup_name(parts[1]) and _in_backup(parts[2:]):
+            folders[parts[1]]["/".join(parts[2:])] = stat
         elif _is_wal(parts):
             wal.append(stat)
         elif parts != ["cluster.json"] and not (
@@ -138,6 +138,11 @@ def read_wal(repository: Repository, cluster: str) -> Iterator[Flaw]:
                 )
 
 
+def _in_backup(parts: list[str]) -> bool:
+    """Whether an object's place below a backup's folder can be one of the format's."""
+    return len(parts) == 1 or (len(parts) == 2 and is_consolidated_folder(parts[0]))
+
+
 def _is_wal(parts: list[str]) -> bool:
     """Whether an object's place below the cluster is one of the WAL archive's (docs/format.md)."""
     if parts[0] != "wal" or not parts[-1].endswith(".zst"):
@@ -158,8 +163,9 @@ def _against_record(
     """What is wrong with a backup, and which objects in its folder are not its own."""
     flaws = []
     sizes: dict[str, int] = {}
+    below = f"{backup.consolidated.folder}/" if backup.consolidated else ""
     try:
-        sizes = {volume.name: volume.stored_bytes for volume in repository.volumes(backup)}
+        sizes = {below + volume.name: volume.stored_bytes for volume in repository.volumes(backup)}
     except IntegrityError as error:
         flaws.append(Flaw(object=f"backup {backup.name}", what=f"cannot be used: {error.message}"))
     try:
@@ -175,9 +181,10 @@ def _against_record(
             flaws.append(Flaw(object=what, what=has))
     if flaws and _is_gone(repository, backup):  # removed while we looked
         return [], []
-    own = {"backup.json", "index.json.zst", "backup_manifest.zst", *sizes}
-    strangers = [stat for name, stat in found.items() if name not in own] if sizes else []
-    return flaws, strangers
+    own = {"backup.json", f"{below}index.json.zst", f"{below}backup_manifest.zst", *sizes}
+    strays = {stat.name for stat in repository.strays(backup, datetime.max.replace(tzinfo=UTC))}
+    strangers = [s for name, s in found.items() if name not in own and s.name not in strays]
+    return flaws, strangers if sizes else []
 
 
 def _broken_chains(repository: Repository, backups: Sequence[BaseBackup]) -> Iterator[Flaw]:
@@ -191,9 +198,10 @@ def _broken_chains(repository: Repository, backups: Sequence[BaseBackup]) -> Ite
 
 
 def _is_gone(repository: Repository, backup: BaseBackup) -> bool:
+    """Whether it was removed, or consolidated, since its record was read."""
     with suppress(OpskitError):
         try:
-            repository.backup(backup.cluster, backup.name)
+            return repository.backup(backup.cluster, backup.name) != backup
         except NotFoundError:
             return True
     return False

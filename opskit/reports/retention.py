@@ -98,6 +98,7 @@ def describe(plan: ExpirePlan, lost: list[LostInterval] | None) -> list[str]:
     what = [
         _count(len(plan.expired), "backup"),
         _count(len(plan.abandoned), "unfinished backup"),
+        _count(len(plan.leftovers), "consolidation's leftover"),
         _count(len(plan.wal), "WAL segment"),
     ]
     lines = [

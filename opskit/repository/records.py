@@ -1,8 +1,9 @@
-"""The record of a backup as bytes, for those who vouch for it; says nothing of what stands in it."""
+"""Where a backup lies, and its record as bytes, for those who vouch for it."""
 
 import hashlib
 
 from opskit.errors import NotFoundError
+from opskit.model.backup import BaseBackup
 from opskit.store import Store
 
 RECORD = "backup.json"
@@ -11,6 +12,12 @@ RECORD = "backup.json"
 def stored_folder(cluster: str, name: str) -> str:
     """Where everything of a backup lies in the repository."""
     return f"{cluster}/backups/{name}"
+
+
+def contents_folder(backup: BaseBackup) -> str:
+    """Where the volumes, the index and the manifest of a backup lie."""
+    folder = stored_folder(backup.cluster, backup.name)
+    return f"{folder}/{backup.consolidated.folder}" if backup.consolidated else folder
 
 
 def record_name(cluster: str, name: str) -> str:

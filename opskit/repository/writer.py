@@ -14,26 +14,25 @@ from opskit.store import Store
 CLAIM = "begun"
 
 
-class BackupWriter:
-    """A backup that is being written: volumes first, the record last. Ends with `commit` or `discard`.
+class ContentsWriter:
+    """What a record is to refer to, while it is written into a folder that nobody else has.
 
-    A primary and its standbys do not see each other's backups, which may begin in the same second: so the name is
-    claimed by an object, which goes before the record comes. Of an increment it names the parent, so that nobody
-    removes that one meanwhile.
+    Parameters
+    ----------
+    claim
+        The object that takes the folder is put with these lines.
 
     Raises
     ------
     ConflictError
-        Somebody else has begun a backup of that name.
+        Somebody else has begun there.
     """
 
-    def __init__(self, store: Store, cluster: str, name: str, parent: str | None = None) -> None:
-        self.name = name
+    def __init__(self, store: Store, folder: str, claim: str) -> None:
         self._store = store
-        self._folder = stored_folder(cluster, name)
+        self._folder = folder
         try:
-            claim = f"{name}\n" if parent is None else f"{name}\n{parent}\n"
-            store.put(f"{self._folder}/{CLAIM}", [claim.encode()])
+            store.put(f"{folder}/{CLAIM}", [claim.encode()])
         except ConflictError:
             raise
         except OpskitError:
@@ -51,11 +50,6 @@ class BackupWriter:
     def put_index(self, volumes: list[Volume]) -> str:
         """Keep the index; the SHA-256 of what is stored."""
         return self._keep("index.json.zst", write_index(volumes))
-
-    def commit(self, backup: BaseBackup) -> None:
-        """Put the record: from here on the backup exists."""
-        self._store.delete(f"{self._folder}/{CLAIM}")
-        self._keep(RECORD, write_record(backup))
 
     def discard(self) -> None:
         """Stop all work and remove what has been stored, as far as the store allows.
@@ -84,3 +78,27 @@ class BackupWriter:
             self._begun.remove(name)
             raise
         return hashlib.sha256(content).hexdigest()
+
+
+class BackupWriter(ContentsWriter):
+    """A backup that is being written: volumes first, the record last. Ends with `commit` or `discard`.
+
+    A primary and its standbys do not see each other's backups, which may begin in the same second: so the name is
+    claimed by an object, which goes before the record comes. Of an increment it names the parent, so that nobody
+    removes that one meanwhile.
+
+    Raises
+    ------
+    ConflictError
+        Somebody else has begun a backup of that name.
+    """
+
+    def __init__(self, store: Store, cluster: str, name: str, parent: str | None = None) -> None:
+        self.name = name
+        claim = f"{name}\n" if parent is None else f"{name}\n{parent}\n"
+        super().__init__(store, stored_folder(cluster, name), claim)
+
+    def commit(self, backup: BaseBackup) -> None:
+        """Put the record: from here on the backup exists."""
+        self._store.delete(f"{self._folder}/{CLAIM}")
+        self._keep(RECORD, write_record(backup))
