@@ -25,6 +25,7 @@ from tests.support.incremental import (
     Turmoil,
     assert_equal_trees,
     combine_by_hand,
+    consolidated,
     take_next,
 )
 
@@ -56,6 +57,7 @@ def test_a_chain_restores_as_pg_combinebackup_combines_it(
     print("; ".join(turmoil.done))
     _assert_combines(source, repository, chain, scratch)
     _assert_downloads(source, repository, chain[-1], scratch)
+    chain = _assert_consolidates(source, repository, chain, scratch)
     source.query("DROP TABLE IF EXISTS busy")  # it is the only one that changed behind the backup
     found = _started(source, repository, chain[-1], scratch / "archive")
     assert {key: value for key, value in found.items() if key[1] != "public.busy"} == fingerprint(
@@ -85,6 +87,46 @@ def _assert_combines(
     )
     lines = "INCREMENTAL FROM LSN: ", "INCREMENTAL FROM TLI: "
     assert 0 <= newest.cluster_bytes - content < 2 * sum(map(len, lines))
+
+
+def _assert_consolidates(
+    source: LocalServer, repository: Repository, chain: list[BaseBackup], scratch: Path
+) -> list[BaseBackup]:
+    """What was an increment restores to the same bytes as a full backup, and carries the next increment.
+
+    So does what is based on one that was. Returns the backups of now, without the next increment.
+    """
+    newest = chain[-1]
+    for number, backup in enumerate([*chain[1:-1][-1:], newest]):
+        done = consolidated(repository, backup)
+        assert (done.kind, done.name, done.note) == ("full", backup.name, backup.note)
+        spaces = {
+            space.oid: scratch / f"whole-{number}-{space.oid}" for space in newest.tablespaces
+        }
+        plan = plan_restore(
+            repository.backup("main", newest.name),
+            scratch / f"whole-{number}",
+            layout=Layout.DATA_DIRECTORY,
+            tablespaces=spaces,
+        )
+        execute_restore(plan, repository, SilentMonitor(), owner=_owner(source))
+        assert_equal_trees(plan.directory, scratch / "plain", but=frozenset())
+        for oid, place in spaces.items():
+            assert_equal_trees(place, scratch / f"space-{oid}")
+    path = scratch / "whole.tar.zst"
+    tar_zst = ArchiveFormat.TAR_ZST
+    download(repository, done, path, archive_format=tar_zst, monitor=SilentMonitor())
+    assert path.stat().st_size == done.stored_bytes + 23
+    members = subprocess.run(["tar", "--zstd", "-tf", path], check=True, capture_output=True)
+    assert b"INCREMENTAL." not in members.stdout
+    further = take_next(source, repository)
+    assert (further.kind, further.parent) == ("incremental", done.name), further.reason
+    after = [done, further]
+    (scratch / "after").mkdir()
+    (scratch / "after/stored").symlink_to(scratch / "stored")
+    _assert_combines(source, repository, after, scratch / "after")
+    repository.remove_backup("main", further.name)
+    return [*chain[:-1], done]
 
 
 def _assert_downloads(

@@ -4,15 +4,18 @@ import os
 import random
 import subprocess
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config import ClusterSettings
 from opskit.model.backup import BaseBackup, Trigger
 from opskit.model.increment import BackupMode, IncrementalRules
 from opskit.operations.backup import create_backup
+from opskit.operations.consolidate import execute_consolidate, plan_consolidate
 from opskit.operations.monitor import Monitor, SilentMonitor
 from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
+from opskit.repository.records import contents_folder
 from opskit.repository.snapshot import AUTO_CONF, backup_folder
 
 SUMMARIZING = {"summarize_wal": "on"}
@@ -38,6 +41,13 @@ def take_next(
     )
 
 
+def consolidated(repository: Repository, backup: BaseBackup) -> BaseBackup:
+    """Make an increment of ``main`` a full backup; nobody reads it."""
+    plan = plan_consolidate(repository, "main", backup.name)
+    now = datetime.now(UTC)
+    return execute_consolidate(plan, repository, now, SilentMonitor(), is_read=lambda: False)
+
+
 def combine_by_hand(
     server: LocalServer, stored: Path, chain: Sequence[BaseBackup], work: Path
 ) -> tuple[Path, dict[int, Path]]:
@@ -47,7 +57,7 @@ def combine_by_hand(
     """
     work.mkdir()
     for backup in chain:
-        volumes = stored / backup.cluster / "backups" / backup.name / "snapshot-*.tar.zst"
+        volumes = stored / contents_folder(backup) / "snapshot-*.tar.zst"
         line = f"cat {volumes} | zstd -dq | tar -x -C {work}"
         subprocess.run(["sh", "-c", line], check=True)
     snapshots = [work / backup_folder(backup.name) / "snapshot" for backup in chain]
@@ -74,12 +84,14 @@ def combine_by_hand(
     return combined, spaces
 
 
-def assert_equal_trees(ours: Path, theirs: Path) -> None:
+def assert_equal_trees(
+    ours: Path, theirs: Path, *, but: frozenset[str] = frozenset({"backup_manifest"})
+) -> None:
     """The same files and folders, byte for byte but for the manifest; the label is the same, too."""
     assert _paths(ours) - {AUTO_CONF} == _paths(theirs) - {AUTO_CONF}
     differing = [
         path
-        for path in sorted(_paths(theirs) - {AUTO_CONF, "backup_manifest"})
+        for path in sorted(_paths(theirs) - {AUTO_CONF} - but)
         if (theirs / path).is_file()
         and not (theirs / path).is_symlink()
         and (ours / path).read_bytes() != (theirs / path).read_bytes()
