@@ -27,6 +27,10 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     PostgreSQL takes every code of a ``restore_command`` up to 125 for the end of the archive, and ends recovery there.
     So ``opskit wal get`` has 100 for that end, and gives 200 more for everything else.
     """
+    if arguments is None:  # the process is the command's own
+        from opskit.collector import collect_seldom
+
+        collect_seldom()
     given = sys.argv[1:] if arguments is None else arguments
     if not _serves_recovery(given):
         return _quickly(given)

@@ -27,7 +27,8 @@ class OwnKernelSpecs(KernelSpecManager):
         """The running interpreter's kernel, whatever `kernel_name` is."""
         manager: Any = self.parent
         guard = [*PYTHON, "opskit.runbooks._guard", str(os.getpid()), manager.answered_for]
-        kernel = [*PYTHON, "ipykernel", "-f", "{connection_file}", "--IPKernelApp.ignore_cwd=True"]
+        kernel = [*PYTHON, "opskit.runbooks._ipykernel", "-f", "{connection_file}"]
+        kernel.append("--IPKernelApp.ignore_cwd=True")
         return KernelSpec(
             argv=[*guard, *kernel], display_name="Python 3", language="python", name=kernel_name
         )
