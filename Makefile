@@ -36,10 +36,10 @@ lab: $(VENV)/demo.stamp ## JupyterLab on the notebooks, with the demo's PostgreS
 	@mkdir -p demo && cd demo && "$(OPSKIT)" demo && exec "$(OPSKIT)" lab
 
 test: check compiled ## style, types, floors and every test: what CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not sweep" --durations=10
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not sweep" --durations=10
 
 test-all: check compiled ## the same with the long random sweeps
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/dev.stamp ## style, types and floors only
 	$(BIN)/ruff check

@@ -112,7 +112,12 @@ class Reader:
         return self._run(["bash", "-euo", "pipefail", "-c", command])
 
     def _when_archived(self, command: str) -> str:
-        """Type a command that needs WAL of just now, again until the archive has it."""
+        """Type a command that needs WAL of just now, again until the archive has it.
+
+        A segment is archived whole when the server has filled it, which ours, that nobody else uses, never does.
+        """
+        assert self.server is not None
+        self.server.query("SELECT pg_switch_wal()")
         deadline = time.monotonic() + 60
         while True:
             try:

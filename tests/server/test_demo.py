@@ -54,6 +54,19 @@ def start() -> Iterator[Start]:
             stop_demo(directory)
 
 
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Demos of one table and next to no data, for tests that are about when and where a demo is made."""
+
+    def load(server: LocalServer, tablespace: Path) -> None:
+        server.query(f"CREATE TABLESPACE \"slow disk\" LOCATION '{tablespace}'")
+        server.query("CREATE DATABASE shop STRATEGY file_copy")
+        orders = "CREATE TABLE sales.orders AS SELECT FROM generate_series(1, 100000)"
+        server.query(f"CREATE SCHEMA sales; {orders}", "shop")
+
+    monkeypatch.setattr(_demo, "load", load)
+
+
 @pytest.fixture(scope="module")
 def demo(base: Path) -> Iterator[DemoResult]:
     """A demo that tests only read."""
@@ -141,6 +154,7 @@ def test_its_psql_line_can_be_pasted(demo: DemoResult) -> None:
     assert pasted(demo) == "100000"
 
 
+@pytest.mark.usefixtures("little")
 def test_starting_it_again_changes_nothing(start: Start, scratch: Path) -> None:
     """A running demo is found, a stopped one started, in a moment and with what was done to it."""
     first = start(scratch / "demo")
@@ -173,6 +187,7 @@ def test_odd_directories(demo: DemoResult, start: Start, scratch: Path, name: st
 
 
 @as_root
+@pytest.mark.usefixtures("little")
 def test_a_directory_out_of_the_servers_reach(start: Start, scratch: Path) -> None:
     """Below a closed folder, such as root's home, the server's files are put where its account can work."""
     (scratch / "closed").mkdir(mode=0o700)
@@ -213,6 +228,7 @@ def test_a_foreign_folder_is_left_alone(start: Start, scratch: Path) -> None:
     assert (scratch / "demo" / "server" / "precious").exists()
 
 
+@pytest.mark.usefixtures("little")
 def test_a_demo_that_was_killed_while_it_was_made_is_made_again(
     start: Start, scratch: Path
 ) -> None:
@@ -232,6 +248,7 @@ def test_a_demo_that_was_killed_while_it_was_made_is_made_again(
     assert pasted(made) == "100000"
 
 
+@pytest.mark.usefixtures("little")
 def test_a_demo_that_was_removed_while_it_ran_is_made_again(start: Start, scratch: Path) -> None:
     """Whoever removes the folder and starts over need not wait for the old server to notice."""
     directory = scratch / "demo"
@@ -248,6 +265,7 @@ def test_a_demo_that_was_removed_while_it_ran_is_made_again(start: Start, scratc
         shutil.rmtree(sockets_of(removed))
 
 
+@pytest.mark.usefixtures("little")
 def test_two_at_once_make_one(start: Start, scratch: Path) -> None:
     """The second waits for the first and finds it running."""
     with ThreadPoolExecutor(2) as threads:
@@ -342,6 +360,7 @@ def one(server: LocalServer, sql: str, database: str = "postgres") -> Any:
     return value
 
 
+@pytest.mark.usefixtures("little")
 def test_its_wal_is_streamed_by_one_process(start: Start, scratch: Path) -> None:
     """A process of its own archives the WAL; a second start finds it, one that died is replaced, a stop ends it."""
     first = start(scratch / "demo")
