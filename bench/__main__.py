@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from bench.agenda import ROWS, Agenda, tell
+from bench.chart import CHART_TEXT
 from bench.place import PROJECT, Place
 from opskit.errors import OpskitError
 from opskit.postgres.account import server_account
@@ -33,19 +34,29 @@ def main() -> int:
             tell(f"kept {directory}")
         else:
             shutil.rmtree(directory)
-    print(report)
+    text = report.text
     if options.write:
         options.write.parent.mkdir(parents=True, exist_ok=True)
-        options.write.write_text(report, encoding="utf-8")
+        if report.chart:
+            drawn = options.write.with_suffix(".svg")
+            drawn.write_text(report.chart, encoding="utf-8")
+            text = text.replace("\n\n", f"\n\n![{CHART_TEXT}]({drawn.name})\n\n", 1)
+        options.write.write_text(text, encoding="utf-8")
+    print(text)
     return 0
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="times 0.3 GB of data, and 0.1 GB of WAL"
+        "--scale",
+        type=_scales,
+        default=(1.0,),
+        metavar="SCALE,…",
+        help="times 0.3 GB of data, and 0.1 GB of WAL; of several, WAL is of the last",
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often each side runs")
+    parser.add_argument("--days", type=int, default=6, help="of increments, in the week's chain")
     parser.add_argument("--relations", type=int, default=10_000, help="of the crowded cluster")
     parser.add_argument("--clusters", type=int, default=10_000, help="of the simulated fleet")
     parser.add_argument(
@@ -56,13 +67,22 @@ def _options() -> argparse.Namespace:
         help=f"only these contests, of {', '.join(ROWS)}",
     )
     parser.add_argument("--no-peers", action="store_true", help="without pgBackRest and Barman")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the report there too")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="FILE",
+        help="write the report there too, and a chart beside it",
+    )
     parser.add_argument("--directory", type=Path, default=PLACES, help="where to work, on a disk")
     parser.add_argument("--keep", action="store_true", help="leave the work directory")
     options = parser.parse_args()
     if options.no_peers:
         options.rows = tuple(row for row in options.rows if row != "peers")
     return options
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    return tuple(float(word) for word in text.split(","))
 
 
 def _rows(text: str) -> tuple[str, ...]:

@@ -14,13 +14,16 @@ class Side:
     """One way to do the work.
 
     `run` does it once and tells its cost; `clear` takes away what a run left, and is not counted. `at_most` is the
-    aim: the ratio of opskit's time to this side's, `None` where the comparison is for information.
+    aim: the ratio of opskit's time to this side's, `None` where the comparison is for information; `stored_at_most`
+    the same of what is stored. `rounds`: it stands aside after so many, because it takes long.
     """
 
     name: str
     run: Callable[[], Cost]
     clear: Callable[[], None] = lambda: None
     at_most: float | None = None
+    stored_at_most: float | None = None
+    rounds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,8 @@ class Contest:
     """A piece of work, done by opskit and by others.
 
     `note` says what a reader must know of it, `facts` what else has been seen when it was held; `weighs_memory`:
-    opskit's memory is of interest, too.
+    opskit's memory is of interest, too. `prepare` is called with each round's number before it; what the last round
+    left stays if `leaves`.
     """
 
     title: str
@@ -51,7 +55,9 @@ class Contest:
     others: list[Side]
     facts: Callable[[], list[str]] = list
     weighs_memory: bool = True
-    costs: dict[str, list[Cost]] = field(default_factory=dict)
+    prepare: Callable[[int], None] = lambda _: None
+    leaves: bool = False
+    costs: dict[str, dict[int, Cost]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
     def hold(self, rounds: int, tell: Callable[[str], None]) -> None:
@@ -61,9 +67,10 @@ class Contest:
         """
         sides = (self.opskit, *self.others)
         for number in range(1, rounds + 1):
+            self.prepare(number)
             # Memory that one side frees the next one gets, warm: nobody always follows the same side.
             for side in random.Random(number).sample(sides, len(sides)):
-                if side.name in self.failures:
+                if side.name in self.failures or number > (side.rounds or rounds):
                     continue
                 tell(f"{self.title}, round {number} of {rounds}: {side.name}")
                 side.clear()
@@ -76,11 +83,21 @@ class Contest:
                     self.failures[side.name] = " ".join(str(error).split())
                     self.costs.pop(side.name, None)
                     continue
-                self.costs.setdefault(side.name, []).append(cost)
-        for side in sides:
+                self.costs.setdefault(side.name, {})[number] = cost
+        for side in sides if not self.leaves else ():
             side.clear()
 
     def ratios(self, side: Side) -> Spread:
         """Of opskit's time to `side`'s, round by round."""
-        pairs = zip(self.costs[self.opskit.name], self.costs[side.name], strict=True)
-        return Spread.of([ours.seconds / theirs.seconds for ours, theirs in pairs])
+        ours, theirs = self.costs[self.opskit.name], self.costs[side.name]
+        return Spread.of([ours[number].seconds / cost.seconds for number, cost in theirs.items()])
+
+    def stored_ratios(self, side: Side) -> Spread | None:
+        """The same of what was stored, where that was looked at."""
+        ours, theirs = self.costs[self.opskit.name], self.costs[side.name]
+        found = [
+            own.stored_bytes / cost.stored_bytes
+            for own, cost in ((ours[number], cost) for number, cost in theirs.items())
+            if own.stored_bytes and cost.stored_bytes
+        ]
+        return Spread.of(found) if found else None

@@ -9,7 +9,6 @@ from bench.place import Place
 from opskit.postgres.server import LocalServer
 
 SLOWEST_CROWDED = 1.5
-SLOWEST_DOWNLOAD = 2.0
 
 
 def backup_contest(
@@ -27,9 +26,7 @@ def backup_contest(
             clear=lambda: place.remove_backups(cluster),
         ),
         others=[
-            Side(
-                name="pg_basebackup > /dev/null", run=lambda: place.shell(f"{sender} > /dev/null")
-            ),
+            *senders(place, server),
             Side(
                 name="pg_basebackup | zstd -1 -T0 > file; sync",
                 run=lambda: place.shell(
@@ -40,6 +37,14 @@ def backup_contest(
             ),
         ],
     )
+
+
+def senders(place: Place, server: LocalServer) -> list[Side]:
+    """The server's sender with nobody who stores what it sends."""
+    sender = _pg_basebackup(server, "-", "-Ft")
+    return [
+        Side(name="pg_basebackup > /dev/null", run=lambda: place.shell(f"{sender} > /dev/null"))
+    ]
 
 
 def crowded_backup_contest(
@@ -86,30 +91,6 @@ def restore_contest(place: Place, cluster: str, *, title: str, at_most: float) -
                 run=lambda: place.shell(unpack),
                 clear=lambda: place.put_aside("tar"),
             ),
-        ],
-    )
-
-
-def download_contest(place: Place, cluster: str) -> Contest:
-    """A download of the cluster's only backup, beside ``cat``."""
-    target = str(place.directory / "downloaded.tar.zst")
-    return Contest(
-        title="Download",
-        note="opskit holds every volume against its SHA-256 on the way. The aim is half of `cat`'s speed.",
-        opskit=Side(
-            name="opskit download",
-            run=lambda: place.opskit("download", cluster, "latest", "--output", target)[0],
-            clear=lambda: place.remove("downloaded.tar.zst"),
-        ),
-        others=[
-            Side(
-                name="cat volumes > file; sync",
-                run=lambda: place.shell(
-                    f"cat {place.volumes(cluster)} > cat.tar.zst; sync cat.tar.zst"
-                ),
-                clear=lambda: place.remove("cat.tar.zst"),
-                at_most=SLOWEST_DOWNLOAD,
-            )
         ],
     )
 

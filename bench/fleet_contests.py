@@ -168,7 +168,7 @@ def queue_contest(fleet: Simulated) -> Contest:
         ],
     )
     contest.facts = lambda: [
-        f"{side}: {jobs / min(cost.seconds for cost in costs):,.0f} jobs a second at best"
+        f"{side}: {jobs / min(cost.seconds for cost in costs.values()):,.0f} jobs a second at best"
         for side, costs in contest.costs.items()
     ]
     return contest

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from bench.watch import Watch, worked_seconds
 from opskit.postgres.account import Account
 
 
@@ -18,14 +19,18 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one run took: `seconds` on the wall, of the processor, and its largest process's memory in bytes.
+    """What one run took: `seconds` on the wall, of the processor, and its processes' memory in bytes.
 
-    Processor time is that of the command and of what it started; a server that it talks to is not in it.
+    Processor time is that of the command and of what it started; what a server worked meanwhile, and the memory of
+    the process that served, stand beside it, where a server was watched. `stored_bytes`: what a backup added.
     """
 
     seconds: float
     cpu_seconds: float
     peak_bytes: int
+    server_cpu_seconds: float | None = None
+    server_peak_bytes: int | None = None
+    stored_bytes: int | None = None
 
 
 def start(
@@ -49,9 +54,12 @@ def start(
 
 
 def run(
-    command: Sequence[str], directory: Path, account: Account | None = None
+    command: Sequence[str],
+    directory: Path,
+    account: Account | None = None,
+    server_pid: int | None = None,
 ) -> tuple[Cost, str]:
-    """Run a command to its end; what it cost, and what it wrote to its output.
+    """Run a command to its end; what it cost, and what it wrote to its output. A server is watched meanwhile.
 
     Raises
     ------
@@ -59,15 +67,17 @@ def run(
         Its exit code is not 0.
     """
     with TemporaryFile() as output, TemporaryFile() as errors:
+        worked = worked_seconds(server_pid) if server_pid else 0.0
         began = time.monotonic()
         process = start(command, directory, account, output, errors)
         try:
-            _, status, usage = os.wait4(process.pid, 0)
+            with Watch(process.pid, server_pid) as watch:
+                _, status, usage = os.wait4(process.pid, 0)
+                seconds = time.monotonic() - began
         except BaseException:
             process.kill()
             process.wait()
             raise
-        seconds = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         errors.seek(0)
@@ -81,12 +91,17 @@ def run(
         Cost(
             seconds=seconds,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
-            peak_bytes=usage.ru_maxrss * 1024,
+            # of one that was over at once it is at least what this process had (getrusage(2))
+            peak_bytes=watch.tree_bytes or usage.ru_maxrss * 1024,
+            server_cpu_seconds=worked_seconds(server_pid) - worked if server_pid else None,
+            server_peak_bytes=watch.server_bytes,
         ),
         said,
     )
 
 
-def shell(script: str, directory: Path, account: Account | None = None) -> Cost:
+def shell(
+    script: str, directory: Path, account: Account | None = None, server_pid: int | None = None
+) -> Cost:
     """Run a line of shell, of which every part has to succeed; errors as `run`."""
-    return run(["bash", "-c", f"set -eo pipefail; {script}"], directory, account)[0]
+    return run(["bash", "-c", f"set -eo pipefail; {script}"], directory, account, server_pid)[0]

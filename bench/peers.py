@@ -1,17 +1,19 @@
-"""pgBackRest and Barman, where they are installed: set up as their manuals advise, for speed."""
+"""pgBackRest and Barman, where they are installed: which there are, and what they know."""
 
-import os
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contest import Contest, Side
+from bench.barman import BarmanKeeper
+from bench.contest import Side
 from bench.file_contests import each
-from bench.measure import CommandFailed, Cost
+from bench.keepers import Keeper, Kind
+from bench.measure import CommandFailed
+from bench.pgbackrest import SAID, PgBackRestKeeper
 from bench.place import Place
 from opskit.postgres.server import LocalServer
 
@@ -19,6 +21,13 @@ from opskit.postgres.server import LocalServer
 _KNOWS = {
     "pgbackrest": {(2, 57): 18, (2, 54): 17, (2, 48): 16, (2, 41): 15},
     "barman": {(3, 15): 18, (3, 12): 17, (3, 9): 16, (3, 2): 15},
+}
+
+_LABELS = {
+    Kind.TUNED: "{}, tuned",
+    Kind.SAME_LEVEL: "{}, zstd 1",
+    Kind.DEFAULTS: "{}, defaults",
+    Kind.BARMAN: "{}",
 }
 
 
@@ -29,6 +38,17 @@ class Installed:
     program: str
     version: str
     major: int
+
+    @property
+    def label(self) -> str:
+        """Its name, for the report."""
+        return f"{self.program} {self.version}"
+
+    @property
+    def release(self) -> tuple[int, int]:
+        """The first two numbers of the version."""
+        first, second, *_ = self.version.split(".")
+        return int(first), int(second)
 
 
 def installed_peers() -> list[Installed]:
@@ -48,180 +68,59 @@ def installed_peers() -> list[Installed]:
     return found
 
 
-def server_options(place: Place) -> dict[str, str]:
-    """What Barman demands of a server: WAL archived into its directory, which is made here."""
-    for folder in ("barman", "barman/main", "barman/main/incoming"):
-        place.make(folder)
-    return {
-        "archive_mode": "on",
-        "archive_command": f"cp %p {place.directory}/barman/main/incoming/%f",
-    }
-
-
-def join(
-    peers: list[Installed],
-    place: Place,
-    server: LocalServer,
-    backup: Contest,
-    restore: Callable[[], Contest],
-) -> tuple[Contest, Callable[[], Contest]]:
-    """The contests with these peers in them; one that cannot be set up is in `failures`, with the reason."""
-    set_up: dict[str, type[_PgBackRest] | type[_Barman]] = {
-        "pgbackrest": _PgBackRest,
-        "barman": _Barman,
-    }
-    working: list[_PgBackRest | _Barman] = []
+def set_up(
+    peers: list[Installed], place: Place, server: LocalServer, kinds: tuple[Kind, ...]
+) -> tuple[list[Keeper], dict[str, str]]:
+    """These peers for a running server, as far as they can be set up; why the others cannot."""
+    keepers: list[Keeper] = []
+    failures: dict[str, str] = {}
     for peer in peers:
-        name = f"{peer.program} {peer.version}"
-        try:
-            working.append(set_up[peer.program](name, place, server))
-        except CommandFailed as error:
-            backup.failures[name] = " ".join(str(error).split())
-    backup.others += [peer.backup_side() for peer in working]
-
-    def restoring() -> Contest:
-        contest = restore()
-        contest.others += [
-            peer.restore_side() for peer in working if peer.name not in backup.failures
-        ]
-        return contest
-
-    return backup, restoring
+        for kind in kinds:
+            label = _LABELS[kind].format(peer.label)
+            try:
+                if kind is Kind.BARMAN and peer.program == "barman":
+                    keepers.append(BarmanKeeper(label, place, server))
+                elif kind is not Kind.BARMAN and peer.program == "pgbackrest":
+                    keepers.append(PgBackRestKeeper(kind, peer.release, label, place, server))
+            except CommandFailed as error:
+                failures[label] = " ".join(str(error).split())
+    return keepers, failures
 
 
-def push_side(place: Place, peer: Installed, files: list[Path]) -> Side:
-    """pgBackRest's ``archive-push``, after `join`."""
-    archived = shlex.quote(str(place.directory / "pgbackrest/repository/archive/main"))
-    line = f'{_pgbackrest(place)} archive-push "$file"'
+def said_of(peers: list[Installed]) -> Iterator[str]:
+    """Their set-ups, as lines of a list."""
+    for peer in peers:
+        if peer.program == "pgbackrest":
+            yield f"{peer.label}, which never waits for a checkpoint or for WAL here: {'; '.join(SAID.values())}"
+        else:
+            yield f"{peer.label}: `backup_method = postgres`, nothing compressed, as is its default"
+    if not peers:
+        yield "pgBackRest and Barman are not installed here"
+
+
+def push_side(keeper: PgBackRestKeeper, place: Place, files: list[Path]) -> Side:
+    """pgBackRest's ``archive-push``."""
+    line = f'{keeper.command} archive-push "$file"'
 
     def clear() -> None:
-        place.shell(f"find {archived} -name '0000*-*' -delete", place.account)
+        found = f"find {shlex.quote(keeper.archive)} -name '0000*-*' -delete"
+        place.shell(found, place.account)
 
     return Side(
-        name=f"{peer.program} {peer.version} archive-push",
+        name=f"{keeper.label} archive-push",
         run=lambda: place.shell(each(files, line), place.account),
         clear=clear,
     )
 
 
-def get_side(place: Place, peer: Installed, files: list[Path]) -> Side:
+def get_side(keeper: PgBackRestKeeper, place: Place, files: list[Path]) -> Side:
     """pgBackRest's ``archive-get`` of what it has pushed."""
-    target = place.make("pgbackrest/fetched") / "segment"
-    push = push_side(place, peer, files)
+    target = place.make("pgbackrest-fetched") / "segment"
+    push = push_side(keeper, place, files)
     push.clear()
     push.run()
-    line = f'{_pgbackrest(place)} archive-get "${{file##*/}}" {shlex.quote(str(target))}'
+    line = f'{keeper.command} archive-get "${{file##*/}}" {shlex.quote(str(target))}'
     return Side(
-        name=f"{peer.program} {peer.version} archive-get",
+        name=f"{keeper.label} archive-get",
         run=lambda: place.shell(each(files, line), place.account),
     )
-
-
-class _PgBackRest:
-    """Two processes, zstd at level 1, small files bundled. It does not wait for WAL, which flatters it a little."""
-
-    def __init__(self, name: str, place: Place, server: LocalServer) -> None:
-        self.name, self._place = name, place
-        home = place.make("pgbackrest")
-        self._file = home / "pgbackrest.conf"
-        self._file.write_text(
-            f"""[global]
-repo1-path={home}/repository
-repo1-bundle=y
-repo1-retention-full=1
-lock-path={home}/lock
-log-path={home}/log
-spool-path={home}/spool
-log-level-console=error
-process-max={min(os.cpu_count() or 1, 8)}
-compress-type=zst
-compress-level=1
-start-fast=y
-archive-check=n
-[main]
-pg1-path={server.data_directory}
-pg1-socket-path={server.socket_directory}
-pg1-port={server.port}
-pg1-user={server.superuser}
-""",
-            encoding="utf-8",
-        )
-        self._file.chmod(0o644)
-        self._run("stanza-create")
-
-    def backup_side(self) -> Side:
-        def again() -> None:
-            self._place.remove("pgbackrest/repository/backup")
-            self._place.remove("pgbackrest/repository/archive")
-            self._run("stanza-create")
-
-        return Side(name=self.name, run=lambda: self._run("--type=full backup"), clear=again)
-
-    def restore_side(self) -> Side:
-        self._run("--type=full backup")
-        target = self._place.directory / "pgbackrest/restored"
-
-        def clear() -> None:
-            self._place.remove("pgbackrest/restored")
-            self._place.make("pgbackrest/restored")
-
-        return Side(
-            name=self.name,
-            run=lambda: self._run(f"--pg1-path={target} --type=none restore"),
-            clear=clear,
-        )
-
-    def _run(self, command: str) -> Cost:
-        return self._place.shell(f"{_pgbackrest(self._place)} {command}", self._place.account)
-
-
-def _pgbackrest(place: Place) -> str:
-    configuration = shlex.quote(str(place.directory / "pgbackrest/pgbackrest.conf"))
-    return f"pgbackrest --config={configuration} --stanza=main"
-
-
-class _Barman:
-    """Its backups by ``pg_basebackup``, which it stores as they are."""
-
-    def __init__(self, name: str, place: Place, server: LocalServer) -> None:
-        self.name, self._place = name, place
-        home = place.directory / "barman"  # made by `server_options`
-        self._file = home / "barman.conf"
-        self._file.write_text(
-            f"""[barman]
-barman_user = {place.account.name if place.account else Path.home().owner()}
-barman_home = {home}
-log_file = {home}/log
-log_level = WARNING
-[main]
-description = bench
-conninfo = {server.conninfo()}
-streaming_conninfo = {server.conninfo()}
-backup_method = postgres
-path_prefix = {server.programs.directory}
-immediate_checkpoint = true
-archiver = on
-""",
-            encoding="utf-8",
-        )
-        self._file.chmod(0o644)
-        self._run("switch-wal --force --archive main")
-
-    def backup_side(self) -> Side:
-        return Side(name=self.name, run=lambda: self._run("backup main"), clear=self._clear)
-
-    def restore_side(self) -> Side:
-        self._run("backup main")
-        target = self._place.directory / "barman/restored"
-        return Side(
-            name=self.name,
-            run=lambda: self._run(f"recover main latest {shlex.quote(str(target))}"),
-            clear=lambda: self._place.remove("barman/restored"),
-        )
-
-    def _clear(self) -> None:
-        self._place.remove("barman/main/base")
-        self._place.make("barman/main/base")
-
-    def _run(self, command: str) -> Cost:
-        return self._place.shell(f"barman -q -c {self._file} {command}", self._place.account)

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.measure import Cost, run, shell
@@ -14,23 +14,33 @@ from opskit.postgres.account import Account
 from opskit.postgres.server import LocalServer
 
 PROJECT = Path(__file__).parents[1]
+AWAY = "away"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A directory that every account may enter, for servers, repositories and what is made of them."""
+    """A directory that every account may enter, for servers, repositories and what is made of them.
+
+    What the server of `server_pid` does while a command runs is part of the command's cost.
+    """
 
     directory: Path
     account: Account | None
+    server_pid: int | None = None
 
-    def configure(self, clusters: Mapping[str, LocalServer]) -> None:
-        """Write the ``opskit.toml`` for these clusters."""
+    def watching(self, server: LocalServer) -> "Place":
+        """The same, with a running server that is watched."""
+        return replace(self, server_pid=server.pid)
+
+    def configure(self, clusters: Mapping[str, LocalServer], more: str = "") -> None:
+        """Write the ``opskit.toml`` for these clusters, each with `more` lines of its own."""
         lines = [
             f"[repository]\nurl = {json.dumps((self.directory / 'repository').as_uri())}",
             '[catalog]\nurl = "sqlite:///opskit.db"',
         ]
         for name, server in clusters.items():
             lines.append(f"[clusters.{name}]\nconninfo = {json.dumps(server.conninfo())}")
+            lines += [more] if more else []
         self.configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def configure_without_server(self, cluster: str) -> None:
@@ -44,11 +54,11 @@ class Place:
     def opskit(self, *arguments: str) -> tuple[Cost, str]:
         """Run the command; what it cost and said."""
         command = [sys.executable, "-m", "opskit", "--config", str(self.configuration), *arguments]
-        return run(command, PROJECT)
+        return run(command, PROJECT, server_pid=self.server_pid)
 
     def shell(self, script: str, account: Account | None = None) -> Cost:
         """Run a line of shell in the directory."""
-        return shell(script, self.directory, account)
+        return shell(script, self.directory, account, self.server_pid)
 
     def backups(self, cluster: str) -> Path:
         """Where a cluster's backups are stored."""
@@ -79,9 +89,17 @@ class Place:
         for file in path.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 os.truncate(file, 0)
-        away = self.directory / "away"
+        away = self.directory / AWAY
         away.mkdir(exist_ok=True)
         path.rename(away / f"{name}-{len(list(away.iterdir()))}")
+
+    def stored_bytes(self, name: str) -> int:
+        """How long the files below a directory are together; 0 when there is none."""
+        return sum(
+            file.stat().st_size
+            for file in (self.directory / name).rglob("*")
+            if file.is_file() and not file.is_symlink()
+        )
 
     def remove_backups(self, cluster: str) -> None:
         """Leave a cluster without backups."""

@@ -9,25 +9,47 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.contest import Contest, Side, Spread
+from opskit.reports.format import format_bytes
 
 MEBIBYTE = 1 << 20
 MOST_MEMORY_BYTES = 300 * MEBIBYTE
+_HEADS = (
+    "seconds",
+    "CPU seconds",
+    "server's CPU",
+    "memory",
+    "server's memory",
+    "stored",
+    "opskit takes, times of it",
+    "aim",
+    "",
+)
+_ALWAYS_SHOWN = (0, 1, 6)
 
 
 def table(contest: Contest) -> str:
-    """A contest's figures."""
+    """A contest's figures; a column of which nobody has any is left out."""
+    rows = [
+        _cells(contest, side)
+        for side in (contest.opskit, *contest.others)
+        if side.name not in contest.failures
+    ]
+    shown = [
+        n
+        for n in range(len(_HEADS))
+        if n in _ALWAYS_SHOWN or {cells[n + 1] for cells in rows} - {"", "0.00"}
+    ]
     lines = [
         f"### {contest.title}",
         "",
         contest.note,
         "",
-        "| | seconds | CPU seconds | opskit takes, times of it | aim | |",
-        "|---|---|---|---|---|---|",
+        row(["", *(_HEADS[n] for n in shown)]),
+        "|---" * (len(shown) + 1) + "|",
+        *(row([cells[0], *(cells[n + 1] for n in shown)]) for cells in rows),
     ]
-    lines += [_row(_cells(contest, side)) for side in (contest.opskit, *contest.others)]
     for name, reason in contest.failures.items():
-        if name not in {side.name for side in contest.others}:
-            lines.append(_row([name, f"did not run: {reason}", "", "", "", ""]))
+        lines.append(row([name, f"did not run: {reason}", *[""] * (len(shown) - 1)]))
     facts = contest.facts()
     if facts:
         lines += ["", *(f"- {fact}" for fact in facts)]
@@ -39,13 +61,13 @@ def memory_table(contests: Sequence[Contest]) -> str:
     lines = [
         "### Memory",
         "",
-        "The largest resident memory of the process of its own that each command is.",
+        "The most that opskit's processes had resident together, of all rounds.",
         "",
         "| | peak memory | aim | |",
         "|---|---|---|---|",
     ]
     for contest in contests:
-        peak = max(cost.peak_bytes for cost in contest.costs[contest.opskit.name])
+        peak = max(cost.peak_bytes for cost in contest.costs[contest.opskit.name].values())
         met = "met" if peak < MOST_MEMORY_BYTES else "**missed**"
         lines.append(f"| {contest.title} | {peak / MEBIBYTE:.0f} MiB | < 300 MiB | {met} |")
     return "\n".join(lines) + "\n"
@@ -61,30 +83,59 @@ def machine(directory: Path) -> Iterator[str]:
     yield f"{_first_line('zstd', '--version')}; {_first_line('tar', '--version')}"
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """A row of a table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def spread_text(spread: Spread) -> str:
+    """The median, and what lies around it."""
+    return f"{spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})"
+
+
+def verdict(spread: Spread, at_most: float) -> str:
+    """Whether an aim is met by the median."""
+    return "met" if spread.median <= at_most else "**missed**"
+
+
 def _cells(contest: Contest, side: Side) -> list[str]:
-    if side.name in contest.failures:
-        return [side.name, f"did not run: {contest.failures[side.name]}", "", "", "", ""]
-    costs = contest.costs[side.name]
-    cells = [
+    """The name, and a text for each head."""
+    costs = list(contest.costs[side.name].values())
+    own = [
         side.name,
-        _spread(Spread.of([cost.seconds for cost in costs])),
-        _spread(Spread.of([cost.cpu_seconds for cost in costs])),
+        spread_text(Spread.of([cost.seconds for cost in costs])),
+        spread_text(Spread.of([cost.cpu_seconds for cost in costs])),
+        _median([cost.server_cpu_seconds for cost in costs]),
+        _mebibytes([cost.peak_bytes for cost in costs]) if _watched(contest) else "",
+        _mebibytes([cost.server_peak_bytes or 0 for cost in costs]),
+        _stored([cost.stored_bytes for cost in costs]),
     ]
     if side is contest.opskit:
-        return [*cells, "", "", ""]
+        return [*own, "", "", ""]
     ratios = contest.ratios(side)
     if side.at_most is None:
-        return [*cells, _spread(ratios), "", ""]
-    met = "met" if ratios.median <= side.at_most else "**missed**"
-    return [*cells, _spread(ratios), f"≤ {side.at_most:g}", met]
+        return [*own, spread_text(ratios), "", ""]
+    return [*own, spread_text(ratios), f"≤ {side.at_most:g}", verdict(ratios, side.at_most)]
 
 
-def _spread(spread: Spread) -> str:
-    return f"{spread.median:.2f} ({spread.low:.2f} to {spread.high:.2f})"
+def _watched(contest: Contest) -> bool:
+    return any(
+        cost.server_cpu_seconds is not None for cost in contest.costs[contest.opskit.name].values()
+    )
+
+
+def _median(figures: Sequence[float | None]) -> str:
+    known = [figure for figure in figures if figure is not None]
+    return f"{Spread.of(known).median:.2f}" if known else ""
+
+
+def _mebibytes(figures: Sequence[int]) -> str:
+    return f"{max(figures) / MEBIBYTE:.0f} MiB" if max(figures) else ""
+
+
+def _stored(figures: Sequence[int | None]) -> str:
+    known = [float(figure) for figure in figures if figure is not None]
+    return format_bytes(round(Spread.of(known).median)) if known else ""
 
 
 def _processor() -> str:
