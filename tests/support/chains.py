@@ -22,7 +22,7 @@ from opskit.repository.snapshot import SnapshotWriter
 from opskit.store import Store
 from tests.support.wal import SYSTEM
 
-BEGAN = datetime(2026, 11, 22, 2, tzinfo=UTC)
+BEGAN = datetime(2026, 11, 22, 13, 3, 5, tzinfo=UTC)
 BLOCK = 512
 SPACE = 16000
 _SEGMENT = 1 << 20
