@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from opskit.model.backup import BaseBackup, Trigger
 from opskit.model.shown import Shown
 
+PARENT_OF = "parent of "  # begins the reason of what is kept for the backup that is based on it
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
@@ -176,7 +178,7 @@ def _keep_parents(backups: Sequence[BaseBackup], reasons: dict[str, list[str]]) 
     for backup in backups:
         child = backup
         while reasons[child.name] and child.parent in by_name:
-            reason = f"parent of {child.name}"
+            reason = f"{PARENT_OF}{child.name}"
             if reason in reasons[child.parent]:
                 break
             reasons[child.parent].append(reason)

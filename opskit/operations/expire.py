@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 from opskit.errors import NotFoundError
 from opskit.model.backup import BaseBackup
 from opskit.model.format import format_bytes
+from opskit.model.increment import chain_of
 from opskit.model.operation import Progress
-from opskit.model.retention import Decision, Retention, decide
+from opskit.model.retention import PARENT_OF, Decision, Retention, decide
 from opskit.model.shown import Shown
 from opskit.model.timeline import TimelineHistory
 from opskit.model.wal_retention import wal_needs
@@ -57,6 +59,30 @@ class ExpirePlan(Shown):
     def kept(self) -> tuple[BaseBackup, ...]:
         """The backups that would stay, newest first."""
         return tuple(d.backup for d in self.decisions if d.keep)
+
+    @property
+    def only_parents(self) -> Mapping[str, tuple[BaseBackup, ...]]:
+        """What is kept for nothing but a backup that is based on it, by that one's name, its parent first.
+
+        Consolidated, that one would need them no more.
+        """
+        known = {
+            decision.backup.name: decision.backup for decision in self.decisions if decision.keep
+        }
+        only = {
+            d.backup.name
+            for d in self.decisions
+            if d.keep and all(reason.startswith(PARENT_OF) for reason in d.reasons)
+        }
+        chains = {
+            name: tuple(chain_of(known[backup.parent], known))
+            for name, backup in known.items()
+            if name not in only and backup.parent in only
+        }
+        return {
+            name: tuple(takewhile(lambda parent: parent.name in only, chain))
+            for name, chain in chains.items()
+        }
 
     @property
     def freed_bytes(self) -> int:

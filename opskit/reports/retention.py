@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from opskit.model.backup import BaseBackup
 from opskit.model.retention import Hold
 from opskit.operations.expire import ExpirePlan, LostInterval
 from opskit.reports.format import format_bytes, format_time
@@ -92,9 +93,10 @@ class WhatIf:
 
 
 def describe(plan: ExpirePlan, lost: list[LostInterval] | None) -> list[str]:
-    """A plan in sentences: what goes, what that frees, what cannot be restored any more."""
+    """A plan in sentences: what goes, what that frees, what cannot be restored any more, what stays for others only."""
+    kept = [_only_parents(plan, name, parents) for name, parents in plan.only_parents.items()]
     if plan.is_empty:
-        return ["nothing is to be removed"]
+        return ["nothing is to be removed", *kept]
     what = [
         _count(len(plan.expired), "backup"),
         _count(len(plan.abandoned), "unfinished backup"),
@@ -117,7 +119,16 @@ def describe(plan: ExpirePlan, lost: list[LostInterval] | None) -> list[str]:
                 " can be restored any more"
             )
         lines.append(span + (f" (timeline {interval.timeline})" if interval.timeline > 1 else ""))
-    return lines
+    return lines + kept
+
+
+def _only_parents(plan: ExpirePlan, name: str, parents: tuple[BaseBackup, ...]) -> str:
+    stored = format_bytes(sum(parent.stored_bytes for parent in parents))
+    are, them = ("are", "them") if len(parents) > 1 else ("is", "it")
+    return (
+        f"{_count(len(parents), 'backup')} of {stored} {are} kept only because {name} is based on {them}:"
+        f" 'opskit consolidate {plan.cluster} {name}' would let {them} go"
+    )
 
 
 def _count(number: int, what: str) -> str:

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,19 @@ from opskit.model.audit import REPLACED, AuditEvent, AuditKind
 from opskit.model.backup import BackupKind, BaseBackup
 from opskit.model.chain import Fault
 from opskit.model.operation import OperationKind, OperationStatus, Progress
-from opskit.model.retention import Retention
-from opskit.operations.expire import execute_expire, plan_expire
+from opskit.model.retention import Retention, decide
+from opskit.operations.expire import ExpirePlan, execute_expire, plan_expire
 from opskit.operations.monitor import SilentMonitor
 from opskit.repository import Repository
 from opskit.repository.records import record_name, record_sha256
 from opskit.store import LocalStore
 from tests.support.chains import MadeUpChain, restored
 from tests.support.command import interrupted, run_command
+from tests.support.records import record
 from tests.unit.test_audit_trail import BACKUP_NAME, Configure, configure, run
 
 __all__ = ["configure"]
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -170,6 +173,34 @@ def test_it_is_read_meanwhile(main: Cluster) -> None:
     assert main.repository.names("main") == [newest]
     assert {stat.name.count("/") for stat in main.repository.objects("main")} == {1, 3, 4}
     main.repository.check_stored(main.backup(newest))
+
+
+def test_what_is_kept_for_others_only_is_told(
+    main: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan of an expire names the backup that would let its parents go, and they go."""
+    newest, *_ = names(main)
+    file = main.settings.file
+    assert file is not None
+    limited = 'conninfo = "service=nowhere"\nretention = { daily = 1 }'
+    file.write_text(file.read_text().replace('conninfo = "service=nowhere"', limited))
+    code, out, _ = told(capsys, main.settings, "expire", "main", "--dry-run")
+    assert code == 0
+    assert "2 backups of " in out
+    assert f"'opskit consolidate main {newest}' would let them go" in out
+    main.consolidate(newest)
+    code, out, _ = told(capsys, main.settings, "expire", "main")
+    assert (code, main.repository.names("main")) == (0, [newest])
+    assert "would let" not in out
+
+
+def test_a_middle_one_lets_its_parents_go() -> None:
+    """What is kept for itself and based on what is not is named, once for each chain."""
+    backups = [record(NOW.replace(hour=2) - timedelta(days=day)) for day in range(4)]
+    chain = [replace(b, kind=BackupKind.INCREMENTAL, parent=p.name) for b, p in pairwise(backups)]
+    decisions = decide([*chain, backups[3]], Retention(daily=2), NOW)
+    plan = ExpirePlan(cluster="main", decisions=tuple(decisions), abandoned=(), wal=())
+    assert plan.only_parents == {chain[1].name: (chain[2], backups[3])}
 
 
 def changed(main: Cluster, **values: Any) -> None:
