@@ -153,7 +153,9 @@ def _write(members: WholeMembers, volumes: VolumeWriter, monitor: Monitor) -> No
                 volumes.write(piece.content)
             done += len(piece.content)
             monitor.check()
-        monitor.report(Progress(phase="consolidating", bytes_done=done, bytes_expected=expected))
+            monitor.report(
+                Progress(phase="consolidating", bytes_done=done, bytes_expected=expected)
+            )
 
 
 def _finished(

@@ -44,7 +44,7 @@ def small_frames(monkeypatch: pytest.MonkeyPatch) -> None:
 def chained() -> tuple[MemoryStore, BaseBackup]:
     """Four backups, each based on the one before; the last but one is what is consolidated."""
     store = MemoryStore()
-    chain = MadeUpChain(store, random.Random(7), largest=200)
+    chain = MadeUpChain(store, random.Random(7), largest=160)
     for _ in range(4):
         chain.take()
     return store, chain.backups[2]
@@ -186,7 +186,7 @@ def test_cancelled_at_any_check() -> None:
     original = objects(chained()[0])
     counting = Ending(0)
     consolidated(copied(original), counting)
-    for at in range(1, -counting.left + 1, 7):
+    for at in range(1, -counting.left + 1, 17):
         store = copied(original)
         with pytest.raises(Cancelled):
             consolidated(store, Ending(at))

@@ -32,7 +32,7 @@ chains = given(
 )
 
 
-@settings(repeatable, max_examples=8)
+@settings(repeatable, max_examples=5)
 @chains
 def test_every_backup_of_a_chain_restores_as_before(
     seed: random.Random, length: int, frame_bytes: int, volume_bytes: int
