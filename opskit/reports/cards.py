@@ -9,6 +9,7 @@ from opskit.evidence.verify import AuditVerdict
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Operation, OperationStatus
 from opskit.model.retention import Hold
+from opskit.operations.consolidate import ConsolidatePlan
 from opskit.operations.copy import RestoredCopy
 from opskit.operations.expire import Expired, ExpirePlan
 from opskit.operations.process import OperationHandle
@@ -149,6 +150,20 @@ def _recovery(value: RecoveryPlan) -> str:
             "Stops at": str(stops),
         },
         told="Nothing is done yet.",
+    )
+
+
+@card.register
+def _consolidate(value: ConsolidatePlan) -> str:
+    backup, others = value.backup, value.chain[1:]
+    return draw_card(
+        f"Plan: make {backup.name} of {backup.cluster} a full backup",
+        {
+            "Put together with": ", ".join(other.name for other in others),
+            "Stored now": format_bytes(backup.stored_bytes),
+            "Stored then": f"about {format_bytes(value.estimated_bytes)}" if others else "",
+        },
+        told="It is a full backup already." if value.is_empty else "Nothing is done yet.",
     )
 
 

@@ -22,6 +22,7 @@ from opskit.model.retention import Decision, Hold
 from opskit.model.target import parse_target
 from opskit.model.timeline import first_timeline
 from opskit.operations.check import Finding
+from opskit.operations.consolidate import ConsolidatePlan
 from opskit.operations.copy import RestoredCopy
 from opskit.operations.expire import Expired, ExpirePlan
 from opskit.operations.process import OperationHandle
@@ -145,6 +146,7 @@ EXPIRE = ExpirePlan(
     abandoned=(),
     wal=(),
 )
+CONSOLIDATE = ConsolidatePlan(backup=BACKUP, chain=(BACKUP, OTHER), estimated_bytes=1_200_000_000)
 WRONG = AuditFinding(fault=next(iter(Fault)), subject="entry 17", number=17, message=EVIL)
 HOLD = Hold(backup=BACKUP.name, by=EVIL, reason=EVIL, placed_at=EPOCH)
 EXPIRED = Expired(
@@ -161,6 +163,7 @@ VALUES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "restore to": (lambda: _plan(_recovery()), "recovered to restore point", "restore point"),
     "recovery": (_recovery, "0 WAL segments on timeline 1", "0 segments on timeline 1"),
     "expire": (lambda: EXPIRE, "remove 1 of 2 backups", "remove 1 backup of main"),
+    "consolidate": (lambda: CONSOLIDATE, "into a full backup of about 1.2 GB", "about 1.2 GB"),
     "expired": (lambda: EXPIRED, "freed 100 B", "100 B"),
     "wal": (lambda: _wal(passed=True), "up to 0/3000000 on timeline 1, all is well", "all is well"),
     "wrong wal": (lambda: _wal(passed=False), "gaps: <img", "look at this"),
