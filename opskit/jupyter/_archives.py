@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 from opskit.config import Settings, load_settings
 from opskit.model.backup import BaseBackup
+from opskit.operations.download import merged_archive
 from opskit.operations.download_version import (
     Version,
     VersionedArchive,
     newest_version,
     same_version,
 )
+from opskit.operations.download_wal import choose_wal, wal_parts
+from opskit.repository.merged import MergedArchive
 
 if TYPE_CHECKING:
     from opskit.cluster import Cluster
@@ -65,6 +68,24 @@ class Archives:
         if found is not None:
             return found
         return self._keep(backup, same_version(source.repository, backup, version))
+
+    def made(self, source: "Cluster", backup: BaseBackup, *, wal: bool) -> MergedArchive:
+        """An increment's archive, to be put together while it is read.
+
+        Raises
+        ------
+        IntegrityError
+            Something that it is based on is damaged or missing, or there is a gap in the WAL.
+        """
+        repository = source.repository
+        parts = wal_parts(repository, backup, choose_wal(repository, backup, None)) if wal else []
+        return merged_archive(repository, backup, parts)
+
+    def check_made(self, source: "Cluster", backup: BaseBackup, *, wal: bool) -> None:
+        """Look for what an increment's archive needs, without reading it; errors as `made`."""
+        source.repository.chain(backup)
+        if wal:
+            choose_wal(source.repository, backup, None)
 
     def _keep(self, backup: BaseBackup, made: VersionedArchive) -> VersionedArchive:
         key = (backup.cluster, backup.name, str(made.version))

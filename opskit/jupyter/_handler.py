@@ -1,12 +1,14 @@
 """What the server answers to a request for a download.
 
-An address without a version is answered by a redirect to one with it, whose bytes never change: parts that are fetched
-at once, or after a cut, belong together. A part that is asked of an address without a version is given only where
-``If-Range`` names the version; otherwise the answer is the whole (RFC 9110, section 13.1.5).
+An address of a full backup without a version is answered by a redirect to one with it, whose bytes never change: parts
+that are fetched at once, or after a cut, belong together. A part that is asked of an address without a version is given
+only where ``If-Range`` names the version; otherwise the answer is the whole (RFC 9110, section 13.1.5). An increment's
+archive is put together on the way: it has no version, no parts and no length. If it was cut its last chunk is missing.
 """
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ from opskit.jupyter._archives import Archives
 from opskit.jupyter._ranges import Unsatisfiable, asked_range, names_tag
 from opskit.jupyter._streaming import StreamingHandler
 from opskit.jupyter._transfers import Transfers, Wanted
-from opskit.model.backup import BaseBackup
+from opskit.model.backup import BackupKind, BaseBackup
 from opskit.operations.download import ArchiveFormat, archive_name
 from opskit.operations.download_version import Version, VersionedArchive
 
@@ -32,6 +34,8 @@ PLACE = "opskit/download/"
 _NAMES = re.compile(r"([a-z0-9][a-z0-9_-]{0,62})/([0-9]{8}T[0-9]{6}Z|latest)")
 _TAG = re.compile(r'"([^"]*)"')
 _ANONYMOUS = "Anonymous "  # how Jupyter calls whoever has its token, and no name; with another one at each request
+
+_Send = Callable[[Callable[[int], None]], Awaitable[int]]
 
 
 class DownloadHandler(StreamingHandler):
@@ -67,6 +71,9 @@ class DownloadHandler(StreamingHandler):
         self.check_foreign()
         try:
             source, backup = await self._named()
+            if backup.kind is not BackupKind.FULL and not self.get_query_arguments("version"):
+                await self._send_made(source, backup)
+                return
             found, is_fixed = await self._found(source, backup)
             if not is_fixed and "Range" not in self.request.headers:
                 self._lead_to(backup, found.version)
@@ -142,18 +149,57 @@ class DownloadHandler(StreamingHandler):
         found: VersionedArchive,
         part: tuple[int, int] | None,
     ) -> None:
-        wanted = Wanted(
-            user=self._who(),
-            cluster=backup.cluster,
-            backup=backup.name,
-            version=str(found.version),
-            name=archive_name(backup, ArchiveFormat.TAR_ZST),
-            length=found.archive.length,
-        )
+        wanted = self._wanted(backup, str(found.version), found.archive.length)
+        start, stop = part or (0, found.archive.length)
+
+        async def send(took: Callable[[int], None]) -> int:
+            await self.off_loop(found.archive.check_sizes)
+            self._describe(wanted, part)
+            if self.takes_files:
+                return await self.hand_over(found.archive.spans(start, stop), took)
+            return await self.stream(found.archive.read(start, stop), took)
+
         if self.request.method == "HEAD":
             self._describe(wanted, part)
             self.finish()
-            return
+        else:
+            await self._transfer(source, wanted, part, send)
+
+    async def _send_made(self, source: "Cluster", backup: BaseBackup) -> None:
+        """An increment's archive: put together on the way, its length is not known, and no part can be asked for."""
+        wal = self.get_query_argument("wal", "yes") != "no"
+        wanted = self._wanted(backup, None, None)
+
+        async def send(took: Callable[[int], None]) -> int:
+            archive = await self.off_loop(lambda: self._archives.made(source, backup, wal=wal))
+            self._describe(wanted, None)
+            return await self.stream(archive.read(), took)
+
+        if self.request.version == "HTTP/1.0":
+            # It cannot tell an answer without a length from one that was cut.
+            self.say(505, "this download has no length, so it needs HTTP/1.1")
+        elif self.request.method == "HEAD":
+            await self.off_loop(lambda: self._archives.check_made(source, backup, wal=wal))
+            self._describe(wanted, None)
+            self.flush()  # or else a length would be told
+            self.finish()
+        else:
+            await self._transfer(source, wanted, None, send)
+
+    def _wanted(self, backup: BaseBackup, version: str | None, length: int | None) -> Wanted:
+        return Wanted(
+            user=self._who(),
+            cluster=backup.cluster,
+            backup=backup.name,
+            version=version,
+            name=archive_name(backup, ArchiveFormat.TAR_ZST),
+            length=length,
+        )
+
+    async def _transfer(
+        self, source: "Cluster", wanted: Wanted, part: tuple[int, int] | None, send: _Send
+    ) -> None:
+        """Have `send` answer, as a request of a transfer; it tells what was under way when the connection ended."""
         loop = asyncio.get_running_loop()
 
         def cut() -> None:
@@ -161,18 +207,19 @@ class DownloadHandler(StreamingHandler):
                 loop.call_soon_threadsafe(self.cut)
 
         transfer = self._transfers.request(source, wanted, cut, part)
-        start, stop = part or (0, wanted.length)
+        position, failure, under_way = part[0] if part else 0, None, 0
 
         def took(count: int) -> None:
-            nonlocal start
-            transfer.handed_over(start, start + count)
-            start += count
+            nonlocal position
+            transfer.handed_over(position, position + count)
+            position += count
 
-        failure, under_way = None, 0
         try:
             await asyncio.wrap_future(transfer.recorded)
-            self._describe(wanted, part)
-            under_way = await self.stream(found.archive.read(start, stop), took)
+            under_way = await send(took)
+            if wanted.length is None and not self.is_gone:
+                self.finish()
+                transfer.has_all(position)
         except Exception as error:
             failure = error if isinstance(error, OpskitError) else unexpected(error)
             if not self._headers_written:
@@ -181,17 +228,18 @@ class DownloadHandler(StreamingHandler):
             self.log.error("the download of %s is cut: %s", wanted.name, failure.message)
             self.cut()
         finally:
-            transfer.leave(cut, (start, start + under_way), failure)
+            transfer.leave(cut, (position, position + under_way), failure)
 
     def _describe(self, wanted: Wanted, part: tuple[int, int] | None) -> None:
-        start, stop = part or (0, wanted.length)
         if part is not None:
             self.set_status(206)
-            self.set_header("Content-Range", f"bytes {start}-{stop - 1}/{wanted.length}")
-        self.set_header("Accept-Ranges", "bytes")
+            self.set_header("Content-Range", f"bytes {part[0]}-{part[1] - 1}/{wanted.length}")
+        self.set_header("Accept-Ranges", "none" if wanted.length is None else "bytes")
         self.set_header("Content-Type", "application/zstd")
         self.set_header("Content-Disposition", f'attachment; filename="{wanted.name}"')
-        self.set_header("Content-Length", str(stop - start))
+        if wanted.length is not None:
+            start, stop = part or (0, wanted.length)
+            self.set_header("Content-Length", str(stop - start))
 
     def _who(self) -> str:
         user = self.current_user

@@ -1,8 +1,9 @@
 """A request that is answered by a stream: read in threads, sent as fast as the client takes it. Knows no backup."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from concurrent.futures import Executor, Future, wait
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import islice
@@ -11,6 +12,10 @@ from typing import Any, TypeVar, cast
 from jupyter_server.base.handlers import JupyterHandler
 from tornado import web
 from tornado.http1connection import HTTP1Connection
+from tornado.iostream import SSLIOStream
+
+from opskit.jupyter._outlet import Gone, Outlet
+from opskit.repository.parts import Part
 
 _T = TypeVar("_T")
 _PIECES_AT_ONCE = 4  # a turn of a thread costs as much as reading one
@@ -23,6 +28,7 @@ class StreamingHandler(JupyterHandler):
         """Take the threads that read."""
         self._threads = threads
         self._gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._outlet: Outlet | None = None
 
     def set_default_headers(self) -> None:
         """Let nobody keep or change what is sent."""
@@ -75,35 +81,107 @@ class StreamingHandler(JupyterHandler):
         -------
         How many bytes were under way when the connection ended: the client may have some of them.
         """
-
         connection = self.request.connection
         assert isinstance(connection, HTTP1Connection)
 
+        async def send(piece: memoryview) -> bool:
+            if not self._headers_written:
+                self.flush()
+            # Not by `write` and `flush`, which take bytes alone: that would be one more copy of everything.
+            return await self._went(connection.write(cast(bytes, piece)))
+
+        return await self._pass_on(pieces, send, took)
+
+    async def _pass_on(
+        self,
+        pieces: Iterator[memoryview],
+        send: Callable[[memoryview], Awaitable[bool]],
+        took: Callable[[int], None],
+    ) -> int:
         def read() -> list[memoryview]:
             return list(islice(pieces, _PIECES_AT_ONCE))
 
         ahead = self._threads.submit(read)
-        while run := await asyncio.wrap_future(ahead):
-            ahead = self._threads.submit(read)
-            if not self._headers_written:
-                self.flush()
-            for piece in run:
-                if not await self._sent(connection, piece):
-                    return len(piece)
-                took(len(piece))
-            self.settings["api_last_activity"] = datetime.now(UTC)  # else an idle server is ended
+        try:
+            while run := await asyncio.wrap_future(ahead):
+                ahead = self._threads.submit(read)
+                for piece in run:
+                    if not await send(piece):
+                        return len(piece)
+                    took(len(piece))
+                self._note_activity()
+        finally:
+            self._threads.submit(_close, pieces, ahead)
         return 0
 
-    async def _sent(self, connection: HTTP1Connection, piece: memoryview) -> bool:
-        # Not by `write` and `flush`, which take bytes alone: that would be one more copy of everything.
-        sending = connection.write(cast(bytes, piece))
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has gone, as far as is known."""
+        return self._gone.done()
+
+    @property
+    def takes_files(self) -> bool:
+        """Whether the kernel can send to the connection: not where this process encrypts it."""
+        connection = self.request.connection
+        assert isinstance(connection, HTTP1Connection)
+        return not isinstance(connection.stream, SSLIOStream)
+
+    async def hand_over(
+        self, spans: Iterator[tuple[Part, int, int]], took: Callable[[int], None]
+    ) -> int:
+        """Send parts, each from one offset up to another, and end the connection; otherwise as `stream`.
+
+        What is a file goes from the disk to the connection in the kernel: nobody looks at its bytes here.
+        """
+        try:
+            with suppress(Gone):
+                for part, begin, end in spans:
+                    with await self.off_loop(part.file) or nullcontext() as file:
+                        outlet = await self._taken_over()
+                        if file is not None:
+                            async for count in outlet.send_file(file, begin, end):
+                                took(count)
+                                self._note_activity()
+                        elif left := await self._pass_on(part.read(begin, end), outlet.send, took):
+                            return left
+        finally:
+            if self._outlet is not None:
+                self._outlet.close()
+                self.application.log_request(self)
+        return 0
+
+    async def _taken_over(self) -> Outlet:
+        """The connection, which is Tornado's until the head of the answer has gone."""
+        if self._outlet is None:
+            self.set_header("Connection", "close")
+            if not await self._went(self.flush()):
+                raise Gone
+            stream = self.detach()
+            # Another descriptor, as Tornado closes its own while a thread may be sending.
+            self._outlet = Outlet(stream.socket.dup(), self._threads)
+            stream.close()
+        return self._outlet
+
+    async def _went(self, sending: "asyncio.Future[None]") -> bool:
         # Tornado forgets that future when the connection is closed meanwhile.
         await asyncio.wait({sending, self._gone}, return_when=asyncio.FIRST_COMPLETED)
         return not self._gone.done() and sending.exception() is None
 
+    def _note_activity(self) -> None:
+        self.settings["api_last_activity"] = datetime.now(UTC)  # else an idle server is ended
+
     def cut(self) -> None:
         """Close the connection: that an answer ends too early is all that its client can be told any more."""
         connection = self.request.connection
-        if isinstance(connection, HTTP1Connection) and connection.stream is not None:
+        if self._outlet is not None:
+            self._outlet.cut()
+        elif isinstance(connection, HTTP1Connection) and connection.stream is not None:
             connection.stream.close()
         self.on_connection_close()
+
+
+def _close(pieces: Iterator[memoryview], reading: "Future[list[memoryview]]") -> None:
+    """End what is left of a generator, which may wait for threads of its own, when nobody reads from it any more."""
+    wait([reading])
+    if isinstance(pieces, Generator):
+        pieces.close()

@@ -26,14 +26,17 @@ _LOOK_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Who downloads which archive, of how many bytes; `name` is the file's."""
+    """Who downloads which archive, of how many bytes; `name` is the file's.
+
+    What is made on the way has no length before the end, no version and no parts: it cannot be gone on with.
+    """
 
     user: str
     cluster: str
     backup: str
-    version: str
+    version: str | None
     name: str
-    length: int
+    length: int | None
 
 
 class Transfer:
@@ -61,6 +64,7 @@ class Transfer:
         self._covered = Coverage()
         self._in_doubt: list[tuple[int, int]] = []
         self._lowest = start
+        self._length = wanted.length
         self._requests = [cut]
         self._idle_since = time.monotonic()
         self._failure: OpskitError | None = None
@@ -102,6 +106,11 @@ class Transfer:
         with self._changed:
             self._covered.add(start, stop)
 
+    def has_all(self, length: int) -> None:
+        """Tell the length of what was made on the way, when its end has been handed over."""
+        with self._changed:
+            self._length = length
+
     def end(self, failure: OpskitError) -> None:
         """End the operation with `failure`, and cut all its requests."""
         with self._changed:
@@ -131,7 +140,7 @@ class Transfer:
                 parameters={
                     "through": "Jupyter Server",
                     "path": wanted.name,
-                    "version": wanted.version,
+                    **({} if wanted.version is None else {"version": wanted.version}),
                 },
                 actor=actor_name(),
                 jupyter_user=wanted.user,
@@ -167,16 +176,20 @@ class Transfer:
     def _is_over(self) -> bool:
         if self._requests:
             return False
-        is_whole = self._covered.is_whole(0, self.wanted.length)
-        return is_whole or time.monotonic() - self._idle_since > self._patience
+        if self.wanted.length is None or self._covered.is_whole(0, self.wanted.length):
+            return True
+        return time.monotonic() - self._idle_since > self._patience
 
     def _conclude(self, recorder: "Recorder", progress: Progress) -> None:
         """Complete is what was handed over from the first byte that was asked for up to the archive's end."""
-        length = self.wanted.length
+        length = self._length
         told = {"bytes": progress.bytes_done, "first_byte": self._lowest, "of_bytes": length}
         recorder.result = told
+        done = format_bytes(progress.bytes_done)
+        if length is None:
+            raise Cancelled(f"the connection was cut at {done}")
         if not self._covered.is_whole(self._lowest, length):
-            done, whole = format_bytes(progress.bytes_done), format_bytes(length)
+            whole = format_bytes(length)
             raise Cancelled(f"the connection was cut, and not taken up again, at {done} of {whole}")
 
     def _progress(self) -> Progress:

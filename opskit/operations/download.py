@@ -92,7 +92,11 @@ def download(
             f"{str(target.parent)!r} is not a directory", hint="Make it, or give another path."
         )
     parts = wal_parts(repository, backup, choose_wal(repository, backup, until)) if wal else []
-    archive = _archive(repository, backup, parts)
+    archive = (
+        repository.archive(backup, parts)
+        if backup.kind is BackupKind.FULL
+        else merged_archive(repository, backup, parts)
+    )
     unfinished = target.with_name(f".{target.name}.{os.getpid()}.unfinished")
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -122,11 +126,16 @@ def download(
     return target
 
 
-def _archive(
+def merged_archive(
     repository: Repository, backup: BaseBackup, wal: Sequence[Part]
-) -> Archive | MergedArchive:
-    if backup.kind is BackupKind.FULL:
-        return repository.archive(backup, wal)
+) -> MergedArchive:
+    """The archive of an increment, to be put together while it is read.
+
+    Raises
+    ------
+    IntegrityError
+        Something that it is based on is damaged or missing.
+    """
     content = repository.content(backup)
     return MergedArchive(
         content,

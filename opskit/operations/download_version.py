@@ -110,9 +110,9 @@ def _versioned(
 ) -> VersionedArchive:
     if backup.kind is not BackupKind.FULL:
         raise NotFoundError(
-            f"backup {backup.name!r} is incremental, and only what is stored as it is can be streamed",
+            f"backup {backup.name!r} is incremental, and only what is stored as it is has versions",
             ErrorKind.OBJECT_NOT_FOUND,
-            f"Run 'opskit download {backup.cluster} {backup.name}', which puts it together with its parents.",
+            "Download it without a version: it is put together anew, from its beginning.",
         )
     parts = wal_parts(repository, backup, wal) if wal is not None else []
     archive = repository.archive(backup, parts)

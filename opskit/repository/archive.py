@@ -4,7 +4,10 @@ Its length is exact before the first byte is read, and any range of it can be re
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import BinaryIO
 
 from opskit.errors import ErrorKind, IntegrityError, NotFoundError
 from opskit.repository.parts import Part, made
@@ -37,6 +40,7 @@ class Archive:
     ) -> None:
         self._store = store
         self._folder = folder
+        self._volumes = volumes
         self._parts = [*map(self._volume, volumes), *wal, made(END_FRAME)]
         self.length = sum(part.stored_bytes for part in self._parts)
 
@@ -56,13 +60,30 @@ class Archive:
             A volume is missing, or differs from its checksum or length; its last piece is then held back. Or a WAL
             segment is damaged.
         """
-        stop = self.length if stop is None else min(stop, self.length)
+        for part, begin, end in self.spans(start, self.length if stop is None else stop):
+            yield from part.read(begin, end)
+
+    def spans(self, start: int, stop: int) -> Iterator[tuple[Part, int, int]]:
+        """The parts that a range touches, each with the offsets in it from which and up to which it does."""
         position = 0
         for part in self._parts:
             begin, end = max(start - position, 0), min(stop - position, part.stored_bytes)
             if begin < end:
-                yield from part.read(begin, end)
+                yield part, begin, end
             position += part.stored_bytes
+
+    def check_sizes(self) -> None:
+        """Hold the sizes of the volumes, which are listed and not read, against the index.
+
+        Raises
+        ------
+        IntegrityError
+            A volume is missing, or has another size.
+        """
+        listed = self._store.list(self._folder).objects
+        sizes = {stat.name.rpartition("/")[2]: stat.object_bytes for stat in listed}
+        for volume in self._volumes:
+            _check_size(f"{self._folder}/{volume.name}", sizes.get(volume.name), volume)
 
     def parts(self) -> Iterator[tuple[int, Iterator[memoryview]]]:
         """Runs of the archive as their offsets in it and their pieces, each some ten megabytes and more.
@@ -86,7 +107,8 @@ class Archive:
                 return pieces
             return checked(pieces, volume, name)
 
-        return Part(volume.stored_bytes, read, bytes.fromhex(volume.sha256))
+        file = partial(_file, self._store, name, volume)
+        return Part(volume.stored_bytes, read, bytes.fromhex(volume.sha256), file)
 
 
 def _in_turn(parts: Sequence[Part]) -> Iterator[memoryview]:
@@ -99,11 +121,40 @@ def stored(store: Store, name: str, begin: int, end: int) -> Iterator[memoryview
     try:
         yield from store.get(name, begin, end)
     except NotFoundError:
+        raise _missing(name) from None
+
+
+def _file(store: Store, name: str, volume: Volume) -> BinaryIO | None:
+    try:
+        file = store.file(name)
+    except NotFoundError:
+        raise _missing(name) from None
+    if file is not None:
+        try:
+            _check_size(name, os.fstat(file.fileno()).st_size, volume)
+        except IntegrityError:
+            file.close()
+            raise
+    return file
+
+
+def _check_size(name: str, size: int | None, volume: Volume) -> None:
+    if size is None:
+        raise _missing(name)
+    if size != volume.stored_bytes:
         raise IntegrityError(
-            f"the backup's volume {name!r} is missing",
-            ErrorKind.INCOMPLETE,
-            "Restore from another backup, and look at the storage under the repository.",
-        ) from None
+            f"{name!r} has {size} bytes, expected {volume.stored_bytes}",
+            ErrorKind.TRUNCATED,
+            "The volume is damaged: restore from another backup, and look at the storage under the repository.",
+        )
+
+
+def _missing(name: str) -> IntegrityError:
+    return IntegrityError(
+        f"the backup's volume {name!r} is missing",
+        ErrorKind.INCOMPLETE,
+        "Restore from another backup, and look at the storage under the repository.",
+    )
 
 
 def checked(pieces: Iterator[memoryview], volume: Volume, name: str) -> Iterator[memoryview]:

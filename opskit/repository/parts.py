@@ -3,6 +3,8 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import BinaryIO
 
 import zstandard
 
@@ -20,12 +22,13 @@ class Part:
     """A run of the archive's bytes: how many, how those from one offset up to another are read, and a digest.
 
     `digest` tells them from any others: the SHA-256 of the bytes, or of the name and size of what never changes under
-    its name.
+    its name. `file` opens what they are all of, where that is a file; nobody has looked at what is in it.
     """
 
     stored_bytes: int
     read: Callable[[int, int], Iterator[memoryview]]
     digest: bytes
+    file: Callable[[], BinaryIO | None] = lambda: None
 
 
 def made(content: bytes) -> Part:
@@ -51,7 +54,8 @@ def segment_parts(
 
     header = _header(backup, owner, segment.name, segment.size, stored.stored_at.timestamp())
     digest = hashlib.sha256(f"{segment.name} {stored.stored_bytes}".encode()).digest()
-    return [made(_frame(header)), Part(stored.stored_bytes, read, digest)]
+    file = partial(archive.stored_file, segment)
+    return [made(_frame(header)), Part(stored.stored_bytes, read, digest, file)]
 
 
 def partial_part(

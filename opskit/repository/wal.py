@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from typing import BinaryIO
 
 import zstandard
 
@@ -215,6 +216,10 @@ class WalArchive:
     ) -> Iterator[memoryview]:
         """A whole segment's stored bytes; errors as `segment`, damage is not noticed."""
         return self._store.get(self._name(segment, _WHOLE), start, stop)
+
+    def stored_file(self, segment: WalSegment) -> BinaryIO | None:
+        """A whole segment's stored bytes as a file; see `Store.file`."""
+        return self._store.file(self._name(segment, _WHOLE))
 
     def _stored(self, timeline: int) -> Iterator[tuple[StoredSegment, bool]]:
         for folder in self._store.list(f"{self._root}/{timeline:08X}").folders:

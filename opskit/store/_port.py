@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,15 @@ class Store(Protocol):
             There is no object of that name.
         IntegrityError
             The object ends before `stop`.
+        """
+
+    def file(self, name: str) -> BinaryIO | None:
+        """The object as a file that the kernel can send by itself; `None` where objects are no files.
+
+        Raises
+        ------
+        NotFoundError
+            There is no object of that name.
         """
 
     def stat(self, name: str) -> ObjectStat:

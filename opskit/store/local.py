@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from obstore import store as obstore_stores
 
@@ -65,6 +65,11 @@ class LocalStore(ObstoreReader):
             with suppress(OSError):  # a later put removes it
                 temporary.unlink(missing_ok=True)
         return written
+
+    def file(self, name: str) -> BinaryIO | None:
+        """See `Store.file`."""
+        with self._failures(name):
+            return (self.directory / check_name(name)).open("rb", buffering=0)
 
     def list(self, prefix: str = "") -> Listing:
         """See `Store.list`."""

@@ -13,8 +13,10 @@ from opskit.cluster import Cluster
 from opskit.config import Settings
 from opskit.widgets import BackupsPanel
 from opskit.widgets._panel import Panel
+from tests.notebooks.downloads import RESUME_SECONDS, Place
 from tests.notebooks.lab import TIMEZONE, Lab, LabPage, launch, running_lab
 from tests.notebooks.panels import PATIENCE, is_quiet, wait_until
+from tests.notebooks.serving import Jupyter, running_jupyter
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 SERVED = Path(opskit.__file__).parent / "jupyter" / "lab"
@@ -22,6 +24,22 @@ SERVED = Path(opskit.__file__).parent / "jupyter" / "lab"
 
 PanelFactory = Callable[[Settings], BackupsPanel]
 LabFactory = Callable[[Settings], LabPage]
+
+
+@pytest.fixture(scope="session")
+def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
+    """A Jupyter server for all tests of downloads; each gives it a configuration of its own."""
+    home = tmp_path_factory.mktemp("jupyter") / "home"
+    with running_jupyter(home, resume_seconds=RESUME_SECONDS) as running:
+        yield running
+
+
+@pytest.fixture
+def place(jupyter: Jupyter, tmp_path: Path) -> Iterator[Place]:
+    """A repository of a test's own behind the server."""
+    made = Place(jupyter, tmp_path)
+    yield made
+    made.main.catalog.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import BinaryIO
 
 from opskit.errors import ErrorKind, OpskitError, StoreError
 from opskit.store import Listing, ObjectStat, Store
@@ -75,6 +76,11 @@ class FaultyStore:
                     yield piece[: len(piece) // 2]
                     return
                 yield piece
+
+    def file(self, name: str) -> BinaryIO | None:
+        """See `Store.file`; it counts as a get."""
+        with self._striking(self._called("get", name), name):
+            return self._store.file(name)
 
     def stat(self, name: str) -> ObjectStat:
         """See `Store.stat`."""

@@ -1,0 +1,53 @@
+"""What tests of downloads share: a repository behind a Jupyter server, and what was recorded of it."""
+
+import json
+from pathlib import Path
+
+from opskit.cluster import Cluster
+from opskit.config import load_settings
+from opskit.model.operation import Operation
+from opskit.repository import Repository
+from opskit.store import Store, open_store
+from tests.notebooks.panels import wait_until
+from tests.notebooks.serving import Jupyter
+
+LATEST = "opskit/download/main/latest"
+RESUME_SECONDS = 1.0
+
+
+class Place:
+    """A repository that the server's configuration names."""
+
+    def __init__(self, jupyter: Jupyter, directory: Path) -> None:
+        self._jupyter, self._directory = jupyter, directory
+        self.configure()
+        settings = load_settings(jupyter.configuration)
+        self.main = Cluster("main", settings)
+        self.store: Store = open_store(settings.repository_url)
+        self.repository = Repository(self.store)
+
+    def configure(self, more: str = "") -> None:
+        """Write the configuration; `more` is appended."""
+        self._jupyter.configuration.write_text(
+            f"[repository]\nurl = {json.dumps((self._directory / 'repository').as_uri())}\n"
+            f'[catalog]\nurl = "sqlite:///{self._directory}/opskit.db"\n'
+            f'[clusters.main]\nconninfo = "host={self._directory}"\n{more}'
+        )
+
+    def operations(self) -> list[Operation]:
+        """What was recorded, the last one first."""
+        return self.main.catalog.operations()
+
+    def ended(self) -> Operation:
+        """The only operation, when it has ended."""
+        wait_until(
+            lambda: [o.status for o in self.operations() if o.ended_at is None] == [],
+            "the operation has ended",
+        )
+        [operation] = self.operations()
+        return operation
+
+    def whole(self) -> bytes:
+        """The archive of the newest backup, without WAL."""
+        backup = self.main.backup()
+        return b"".join(bytes(piece) for piece in self.repository.archive(backup).read())
