@@ -110,7 +110,7 @@ def backups(
     rows = [
         row
         for name in names
-        for row in output.backup_rows(name, open_cluster(context, name).backups())
+        for row in output.backup_rows(name, open_cluster(context, name).backup_rows())
     ]
     if json:
         output.print_json(rows)

@@ -13,7 +13,6 @@ from opskit.model.backup import BaseBackup, write_record
 from opskit.reports.format import format_bytes, format_duration, format_time
 
 if TYPE_CHECKING:
-    import pandas
     from rich.table import Table
 
     from opskit.demo import DemoResult
@@ -102,10 +101,9 @@ def print_facts(facts: Mapping[str, str]) -> None:
         typer.echo(f"{key:<{width}}  {one_line(value)}".rstrip())
 
 
-def backup_rows(cluster: str, frame: "pandas.DataFrame") -> list[dict[str, Any]]:
-    """The rows of `Cluster.backups`, newest first, as plain data."""
-    records = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{key: {**record, "cluster": cluster}[key] for key in BACKUP_KEYS} for record in records]
+def backup_rows(cluster: str, rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `Cluster.backup_rows` as they are printed, with the cluster."""
+    return [{key: {**row, "cluster": cluster}[key] for key in BACKUP_KEYS} for row in rows]
 
 
 def print_backups(rows: Sequence[Mapping[str, Any]], with_cluster: bool) -> None:

@@ -3,7 +3,7 @@
 import logging
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from opskit.cluster._opened import OpenedCluster
 from opskit.errors import InputError, StoreError
@@ -14,6 +14,7 @@ from opskit.model.target import parse_time
 from opskit.operations.backup import create_backup
 from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import Monitor
+from opskit.reports.listed import backup_rows, running_parents
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,18 @@ class Backups(OpenedCluster):
         """
         from opskit.reports.tables import backups_table
 
-        return backups_table(self.repository.backups(self.name), self._backup_operations())
+        operations = self._backup_operations()
+        return backups_table(
+            self.repository.backups(self.name),
+            operations,
+            running_parents(self.repository, operations),
+        )
+
+    def backup_rows(self) -> list[dict[str, Any]]:
+        """The rows of `backups` as plain values, `None` where one is missing; it loads no pandas."""
+        operations = self._backup_operations()
+        parents = running_parents(self.repository, operations)
+        return backup_rows(self.repository.backups(self.name), operations, parents)
 
     def backup(self, name: str = "latest") -> BaseBackup:
         """One complete backup; errors as `Repository.backup`."""

@@ -62,7 +62,8 @@ def _backup(value: BaseBackup) -> str:
         f"Backup {value.name} of {value.cluster}",
         {
             "Kind": f"{value.kind}, {value.trigger}",
-            "Parent": value.parent or "",
+            "Because": value.reason,
+            "Based on": value.parent or "",
             "Started": time_and_local(value.started_at),
             "Took": format_duration(value.stopped_at - value.started_at),
             "Unpacked": format_bytes(value.cluster_bytes),

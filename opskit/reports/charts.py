@@ -1,11 +1,12 @@
 """Charts of a report: how long steps took, what backups take, what can be restored."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from opskit.model.reach import Range, Reach
 from opskit.operations.recoverable import NO_WAL, Interval
 from opskit.reports.drawing import BLUE, INK, ORANGE, WIDTH, Chart, bare, svg, time_axis, titled
 from opskit.reports.format import format_bytes, format_duration, format_time
@@ -57,8 +58,8 @@ def recoverability_chart(intervals: Sequence[Interval], target: datetime | None 
     target
         A time to mark.
     """
-    timelines = sorted({interval.timeline for interval in intervals})
-    covered = {number: _merged(intervals, number) for number in timelines}
+    covered = _covered(intervals)
+    missing = {interval.ends_because for interval in intervals if interval.missing}
     told = [
         f"timeline {number}: {format_time(part.from_at)} to {format_time(part.to_at)}, {part.ends_because}"
         for number, parts in covered.items()
@@ -66,33 +67,38 @@ def recoverability_chart(intervals: Sequence[Interval], target: datetime | None 
     ]
     aim = f"; the target is {format_time(target)}" if target is not None else ""
     return Chart(
-        svg=svg(_coverage(covered, [(i.timeline, i.from_at) for i in intervals], target)),
+        svg=svg(_coverage(covered, missing, [(i.timeline, i.from_at) for i in intervals], target)),
         text=f"Chart, what can be restored: {'; '.join(told) or 'nothing'}{aim}.",
     )
 
 
-def _merged(intervals: Sequence[Interval], timeline: int) -> list[Interval]:
-    """The intervals of a timeline, rising; those that no missing WAL parts as one, which ends as the last does."""
-    merged: list[Interval] = []
-    for interval in sorted(
-        (i for i in intervals if i.timeline == timeline), key=lambda i: (i.from_at, i.to_at)
-    ):
-        last = merged[-1] if merged else None
-        if last is None or not (interval.from_at <= last.to_at or _end_alike(last, interval)):
-            merged.append(interval)
-        elif interval.to_at >= last.to_at:
-            merged[-1] = replace(interval, from_at=last.from_at)
-    return merged
-
-
-def _end_alike(one: Interval, other: Interval) -> bool:
-    """Whether the WAL leads from both to the same end: then from one to the other, however idle the server was."""
-    ends = (one.missing, one.ends_because)
-    return one.ends_because != NO_WAL and ends == (other.missing, other.ends_because)
+def _covered(intervals: Sequence[Interval]) -> dict[int, list[Range]]:
+    """What can be restored on each timeline, both rising; idle times count, as log leads through them."""
+    reach = Reach(
+        Range(
+            timeline=interval.timeline,
+            from_at=interval.from_at,
+            to_at=interval.to_at,
+            ends_because=interval.ends_because,
+            leads_on=interval.ends_because != NO_WAL,
+        )
+        for interval in intervals
+    )
+    covered: dict[int, list[Range]] = {timeline: [] for timeline in sorted(reach.timelines)}
+    for timeline, parts in covered.items():
+        for part, before in zip(
+            reach.ranges[timeline], [None, *reach.breaks[timeline]], strict=True
+        ):
+            if before is not None and before.is_idle:
+                parts.append(replace(part, from_at=parts.pop().from_at))
+            else:
+                parts.append(part)
+    return covered
 
 
 def _coverage(
-    covered: Mapping[int, Sequence[Interval]],
+    covered: Mapping[int, Sequence[Range]],
+    missing: Collection[str],
     backups: Sequence[tuple[int, datetime]],
     target: datetime | None,
 ) -> "Figure":
@@ -101,7 +107,9 @@ def _coverage(
 
     parts = [(row, part) for row, p in enumerate(covered.values()) for part in p]
     gaps = [(row, a, b) for row, p in enumerate(covered.values()) for a, b in pairwise(p)]
-    named = _named_gaps([p for _, p in parts if p.missing or any(p is a for _, a, _ in gaps)])
+    named = _named_gaps(
+        [p for _, p in parts if p.ends_because in missing or any(p is a for _, a, _ in gaps)]
+    )
     rows = max(len(covered), 1)
     height = 0.95 + 0.55 * rows + 0.19 * len(named)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
@@ -136,7 +144,7 @@ def _coverage(
     return figure
 
 
-def _named_gaps(before: Sequence[Interval]) -> list[str]:
+def _named_gaps(before: Sequence[Range]) -> list[str]:
     """A line for each interval that a gap ends, as far as there is room."""
     lines = [f"gap: {part.ends_because}, timeline {part.timeline}" for part in before]
     if len(lines) > NAMED_GAPS:

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from opskit.model.audit import StoredEntry
-from opskit.model.backup import BackupKind, BaseBackup, Trigger
-from opskit.model.increment import chain_of
-from opskit.model.operation import Operation, OperationStatus, shown_status
+from opskit.model.backup import BaseBackup
+from opskit.model.operation import Operation
 from opskit.operations.wal_gaps import TimelineWal
+from opskit.reports.listed import backup_rows
 from opskit.reports.report import Report
 
 TEXT, BYTES, NUMBER, TIME = "string", "Int64", "Int64", "datetime64[us, UTC]"
@@ -97,62 +97,23 @@ _REPORTS = {
 }
 
 
-def backup_rows(
-    backups: Iterable[BaseBackup], operations: Iterable[Operation]
-) -> list[dict[str, Any]]:
-    """Complete backups, and operations that are running or failed, as plain values by column, newest first.
-
-    The status is ``complete``, ``running`` or ``failed``; a backup that was cancelled or whose process died failed.
-    What an operation cannot know (yet) is `None`.
-    """
-    known = {backup.name: backup for backup in backups}
-    rows = [
-        {column: getattr(backup, column, None) for column in _BACKUPS}
-        | {"status": "complete"}
-        | _chain_columns(backup, known)
-        for backup in known.values()
-    ]
-    complete = {row["name"] for row in rows}
-    for operation in operations:
-        if operation.status is OperationStatus.COMPLETE or operation.backup in complete:
-            continue
-        rows.append(
-            dict.fromkeys(_BACKUPS)
-            | {
-                "name": operation.backup,
-                "kind": operation.parameters.get("mode", BackupKind.FULL),
-                "trigger": operation.parameters.get("trigger", Trigger.ON_DEMAND),
-                "status": shown_status(operation),
-                "started_at": operation.started_at,
-                "note": operation.parameters.get("note", ""),
-            }
-        )
-    return sorted(rows, key=lambda row: row["started_at"], reverse=True)
-
-
-def backups_table(backups: Iterable[BaseBackup], operations: Iterable[Operation]) -> pd.DataFrame:
-    """Backups as a table, newest first.
+def backups_table(
+    backups: Iterable[BaseBackup],
+    operations: Iterable[Operation],
+    parents: Mapping[str, str | None] | None = None,
+) -> pd.DataFrame:
+    """Backups as a table, newest first; parameters as `opskit.reports.listed.backup_rows`.
 
     Returns
     -------
     DataFrame
-        One row a backup: name, kind, trigger, status (``complete``, ``running``, ``failed``), started_at, stopped_at
+        One row a backup: name, kind (``full``, ``incremental``; of an attempt what was asked for, ``auto`` until it is
+        known), trigger, status (``complete``, ``running``, ``failed``), started_at, stopped_at
         (UTC), start_lsn, stop_lsn (texts), timeline, cluster_bytes, stored_bytes, parent, note, chain_length (how many
         backups it takes to restore it), full_bytes (what it stores if it is full, else about what a full one would),
         reason (why it is full or incremental). The index counts rows.
     """
-    return typed_table(backup_rows(backups, operations), _BACKUPS)
-
-
-def _chain_columns(backup: BaseBackup, known: Mapping[str, BaseBackup]) -> dict[str, Any]:
-    """What a chain tells; nothing if it does not lead to a full backup."""
-    chain = chain_of(backup, known)
-    full = chain[-1]
-    if full.kind is not BackupKind.FULL:
-        return {"chain_length": None, "full_bytes": None}
-    share = backup.cluster_bytes / max(full.cluster_bytes, 1)
-    full_bytes = backup.stored_bytes if backup is full else round(full.stored_bytes * share)
-    return {"chain_length": len(chain), "full_bytes": full_bytes}
+    return typed_table(backup_rows(backups, operations, parents), _BACKUPS)
 
 
 def operations_table(operations: Sequence[Operation]) -> pd.DataFrame:

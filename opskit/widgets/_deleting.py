@@ -23,6 +23,7 @@ class DeletePlan:
     def question(self, delete: Callable[[str], None]) -> Question:
         """The question whether to."""
         lines = [line[:1].upper() + line[1:] for line in describe(self.plan, self.lost)]
+        lines += [f"{b.parent}, which it is based on, stays" for b in self.plan.expired if b.parent]
         told = "".join(f"<li>{escape(line)}</li>" for line in lines)
         return Question(
             html=f"<p><b>Delete {escape(self.name)} of {escape(self.cluster)}?</b> It cannot be brought back.</p>"

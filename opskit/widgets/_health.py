@@ -10,6 +10,7 @@ from opskit.comparison import ClusterState
 from opskit.model.freshness import FreshnessFinding, Severity
 from opskit.model.operation import Operation
 from opskit.reports.format import format_bytes, format_duration, format_time
+from opskit.reports.listed import chain_facts
 
 _SHOWN = 3  # things that are wrong
 
@@ -115,7 +116,11 @@ def _facts(heard: Heard) -> Mapping[str, str]:
     newest = state.newest
     facts = {"Newest backup": "none", "Size": "not known yet"}
     if newest is not None:
-        facts["Newest backup"] = f"{ago(newest.stopped_at, state.at)}, {newest.name}"
+        chain, _ = chain_facts(newest, {b.name: b for b in state.backups})
+        length = f" in a chain of {chain:,}" if newest.parent is not None and chain else ""
+        facts["Newest backup"] = (
+            f"{ago(newest.stopped_at, state.at)}, {newest.name}, {newest.kind}{length}"
+        )
         facts["Size"] = f"{format_bytes(newest.cluster_bytes)}{_growth(state)}"
     count = f"{len(state.backups):,} backup{'s'[: len(state.backups) != 1]}"
     facts["Stored"] = f"{format_bytes(state.stored_bytes)} in {count}"

@@ -11,7 +11,8 @@ from opskit.model.backup import BaseBackup
 from opskit.model.operation import Operation, OperationStatus
 from opskit.model.retention import Hold
 from opskit.reports.format import format_bytes, format_duration
-from opskit.reports.tables import BYTES, DURATION, TEXT, TIME, backup_rows, typed_table
+from opskit.reports.listed import backup_rows
+from opskit.reports.tables import BYTES, DURATION, NUMBER, TEXT, TIME, typed_table
 from opskit.reports.view import View, table
 
 SHOWN = 200
@@ -26,9 +27,11 @@ _COLUMNS = (
     "Duration",
     "Unpacked",
     "Stored",
+    "If full",
+    "Chain",
     "Note",
 )
-_NUMBERS = ("Duration", "Unpacked", "Stored")
+_NUMBERS = ("Duration", "Unpacked", "Stored", "If full", "Chain")
 _FRAME = {
     "name": TEXT,
     "status": TEXT,
@@ -38,6 +41,8 @@ _FRAME = {
     "duration": DURATION,
     "unpacked_bytes": BYTES,
     "stored_bytes": BYTES,
+    "if_full_bytes": BYTES,
+    "chain": NUMBER,
     "held": TEXT,
     "note": TEXT,
 }
@@ -55,35 +60,44 @@ class Line:
     duration: str
     unpacked: str
     stored: str
+    if_full: str
+    chain: str
     note: str
     reason: str = ""
 
 
 def lines(
-    backups: Sequence[BaseBackup], operations: Sequence[Operation], now: datetime
+    backups: Sequence[BaseBackup],
+    operations: Sequence[Operation],
+    now: datetime,
+    parents: Mapping[str, str | None] | None = None,
 ) -> list[Line]:
     """The newest backups, newest first, with those that run or failed; see `backup_rows`."""
     attempts = {operation.started_at: operation for operation in operations}
     return [
         _line(row, None if row["status"] == "complete" else attempts.get(row["started_at"]), now)
-        for row in backup_rows(backups, operations)[:SHOWN]
+        for row in backup_rows(backups, operations, parents)[:SHOWN]
     ]
 
 
 def listing_frame(
-    backups: Sequence[BaseBackup], operations: Sequence[Operation], holds: Mapping[str, Hold]
+    backups: Sequence[BaseBackup],
+    operations: Sequence[Operation],
+    holds: Mapping[str, Hold],
+    parents: Mapping[str, str | None] | None = None,
 ) -> pd.DataFrame:
-    """All backups, newest first, with those that run or failed, as the panel's table shows them.
+    """All backups, newest first, with those that run or failed, as the panel's table shows them; see `backup_rows`.
 
     Returns
     -------
     DataFrame
-        name, status, kind, trigger, started_at (UTC), duration, unpacked_bytes, stored_bytes, held (by whom), note
-        (with the reason of one that failed).
+        name, status, kind, trigger, started_at (UTC), duration, unpacked_bytes, stored_bytes, if_full_bytes
+        (about what it would store as a full one), chain (how many backups it takes to restore it), held (by whom),
+        note (with the reason of one that failed).
     """
     attempts = {operation.started_at: operation for operation in operations}
     rows = []
-    for row in backup_rows(backups, operations):
+    for row in backup_rows(backups, operations, parents):
         attempt = None if row["status"] == "complete" else attempts.get(row["started_at"])
         ended = row["stopped_at"] or (attempt.ended_at if attempt is not None else None)
         hold = holds.get(row["name"])
@@ -91,6 +105,8 @@ def listing_frame(
             row
             | {
                 "unpacked_bytes": row["cluster_bytes"],
+                "if_full_bytes": row["full_bytes"],
+                "chain": row["chain_length"],
                 "duration": None if ended is None else max(ended - row["started_at"], timedelta()),
                 "held": None if hold is None else hold.words.removeprefix("held "),
                 "note": _joined(row["note"] or "", "" if attempt is None else _reason(attempt)),
@@ -117,6 +133,7 @@ def _choice(backup: BaseBackup) -> str:
     parts = [
         backup.name,
         f"{backup.started_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        str(backup.kind),
         format_bytes(backup.stored_bytes),
     ]
     note = " ".join(backup.note.split())
@@ -136,6 +153,8 @@ def _line(row: dict[str, Any], attempt: Operation | None, now: datetime) -> Line
         duration=_duration(row["started_at"], ended),
         unpacked=_size(row["cluster_bytes"]),
         stored=_size(row["stored_bytes"]),
+        if_full=_size(row["full_bytes"]),
+        chain="" if row["chain_length"] is None else f"{row['chain_length']:,}",
         note=row["note"] or "",
         reason="" if attempt is None else _reason(attempt),
     )
@@ -169,6 +188,8 @@ def _cells(line: Line) -> list[str]:
         line.duration,
         line.unpacked,
         line.stored,
+        line.if_full,
+        line.chain,
     ]
 
 

@@ -156,14 +156,17 @@ def _removed(result: Mapping[str, object]) -> str:
 
 
 def _backed_up(operation: Operation, backup: BaseBackup | None) -> str:
-    told = []
-    if backup is not None:
-        told = [
-            f"{format_bytes(backup.cluster_bytes)} in {format_duration(backup.stopped_at - backup.started_at)}",
-            f"stored as {format_bytes(backup.stored_bytes)}",
-        ]
-    facts = f"<p>{escape(', '.join(told))}. <b>Download</b> brings it here.</p>" if told else ""
-    return f"<p><b>Backup {escape(operation.backup or '')} is complete</b></p>{facts}"
+    if backup is None:
+        told = ""
+    else:
+        took = format_duration(backup.stopped_at - backup.started_at)
+        why = f": {backup.reason}" if backup.reason else ""
+        told = (
+            f"<p>{escape(f'{format_bytes(backup.cluster_bytes)} in {took}')},"
+            f" stored as {format_bytes(backup.stored_bytes)}. {escape(str(backup.kind).capitalize() + why)}."
+            " <b>Download</b> brings it here.</p>"
+        )
+    return f"<p><b>Backup {escape(operation.backup or '')} is complete</b></p>{told}"
 
 
 def _downloaded(operation: Operation, backup: BaseBackup | None, size: int | None) -> str:

@@ -1,6 +1,6 @@
 """The plan of a restore, as a panel shows it: which backup and why, how much WAL, where to, how long it will take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -39,11 +39,15 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a restore will do; `unreachable` names the account that cannot run a copy there."""
+    """What a restore will do.
+
+    `unreachable` names the account that cannot run a copy there; `parents` are what the backup is put together with.
+    """
 
     plan: RestorePlan
     prediction: Prediction | None
     unreachable: str = ""
+    parents: Sequence[str] = ()
 
 
 class Planning:
@@ -92,7 +96,10 @@ class Planning:
         there = next(p for p in (plan.directory, *plan.directory.parents) if p.is_dir())
         blocked = account is not None and not account.can_reach(there)
         return Planned(
-            plan, cluster.predict_restore(plan), account.name if account and blocked else ""
+            plan,
+            cluster.predict_restore(plan),
+            account.name if account and blocked else "",
+            [parent.name for parent in cluster.repository.chain(plan.backup)[1:]],
         )
 
 
@@ -101,6 +108,9 @@ def plan_html(planned: Planned) -> str:
     plan = planned.plan
     recovery = plan.recovery
     facts = {"Backup": f"{plan.backup.name}, PostgreSQL {plan.backup.postgresql_version}"}
+    if planned.parents:
+        more = f" and {len(planned.parents) - 1} more" if len(planned.parents) > 1 else ""
+        facts["Based on"] = f"{planned.parents[0]}{more}; put together while it is written"
     if recovery is not None:
         count = len(recovery.path.names)
         facts["Because"] = f"it is {recovery.why}"

@@ -25,14 +25,21 @@ class Served:
         """Where JupyterLab opens a file; `None` for one that is not below the root."""
         return self._url("lab/tree", path)
 
-    def _url(self, place: str, path: Path) -> str | None:
+    def below(self, path: Path) -> str | None:
+        """What JupyterLab calls a file; `None` for one that is not below the root, or hidden."""
         try:
             below = path.resolve().relative_to(self.root)
         except (OSError, ValueError):
             return None
         if any(part.startswith(".") for part in below.parts):  # the server hides those
             return None
-        return f"{self.base_url}{place}/{quote(below.as_posix(), errors='surrogateescape')}"
+        return below.as_posix()
+
+    def _url(self, place: str, path: Path) -> str | None:
+        below = self.below(path)
+        if below is None:
+            return None
+        return f"{self.base_url}{place}/{quote(below, errors='surrogateescape')}"
 
 
 def jupyter_server() -> Served | None:
@@ -45,8 +52,23 @@ def jupyter_server() -> Served | None:
         return None
 
 
-def link(url: str | None, text: str, title: str) -> str:
-    """A link that opens beside the panel, as HTML; plain text where there is no `url`."""
+def link(url: str | None, text: str, title: str, path: str | None = None) -> str:
+    """A link that opens beside the panel, as HTML; plain text where there is no `url`.
+
+    Parameters
+    ----------
+    path
+        What JupyterLab calls the file: where it is given, JupyterLab opens it in the same window.
+    """
     if url is None:
         return f"<code>{escape(text)}</code>"
-    return f'<a href="{escape(url)}" target="_blank" rel="noopener" title="{escape(title)}">{escape(text)}</a>'
+    command = ""
+    if path is not None:
+        arguments = escape(json.dumps({"path": path}))
+        command = (
+            f' data-commandlinker-command="docmanager:open" data-commandlinker-args="{arguments}"'
+        )
+    return (
+        f'<a href="{escape(url)}" target="_blank" rel="noopener" title="{escape(title)}"{command}>'
+        f"{escape(text)}</a>"
+    )

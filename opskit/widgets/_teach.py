@@ -10,6 +10,7 @@ import ipywidgets
 from opskit.errors import InputError
 from opskit.runbooks import open_as_notebook
 from opskit.widgets._ask import Clicked
+from opskit.widgets._served import Served, jupyter_server, link
 
 Value = str | int | float | bool
 
@@ -39,6 +40,7 @@ class Teach:
 
     def __init__(self, clicked: Clicked, lesson: Callable[[], Lesson], folder: Path) -> None:
         self._lesson, self._folder = lesson, folder
+        self._served = jupyter_server()
         self.runbook = ipywidgets.Button(
             description="Open as runbook",
             tooltip=f"Write a notebook that does this and keeps the evidence, into {folder}",
@@ -68,10 +70,7 @@ class Teach:
                 hint="Runbooks restore a backup, a time on the newest timeline, or the archive's end.",
             )
         path = open_as_notebook(lesson.runbook, lesson.parameters, self._folder)
-        self.message.value = (
-            f"<p>Written: <code>{escape(path.name)}</code> in {escape(str(path.parent))}; open it in the file"
-            " browser, and run it.</p>"
-        )
+        self.message.value = written(path, self._served)
 
     def _show(self) -> None:
         if self.code.layout.display == "":
@@ -83,6 +82,21 @@ class Teach:
         self.code.value = text
         self.code.layout.display = ""
         self.python.description = "Hide Python"
+
+
+def written(path: Path, served: Served | None) -> str:
+    """Where a notebook was written, as HTML: a link where JupyterLab can show it, the reason where it cannot."""
+    place = f"in {escape(str(path.parent))}"
+    below = served.below(path) if served is not None else None
+    if served is not None and below is not None:
+        opens = link(served.document(path), path.name, f"Open {path.name} in JupyterLab", below)
+        return f"<p>Written: {opens} {place}.</p>"
+    why = (
+        "No Jupyter server is known here, so there is no link to it."
+        if served is None
+        else f"JupyterLab shows what is below {escape(str(served.root))}, and not hidden: copy it to there."
+    )
+    return f"<p>Written: <code>{escape(path.name)}</code> {place}. {why}</p>"
 
 
 def opened(cluster: str, config: str | None) -> str:

@@ -17,6 +17,7 @@ from opskit.model.backup import BaseBackup
 from opskit.model.operation import Operation, OperationKind
 from opskit.model.retention import Hold
 from opskit.reports.format import format_bytes, format_time
+from opskit.reports.listed import chain_words, running_parents
 from opskit.widgets._ask import Ask, Question
 from opskit.widgets._deleting import Deleting
 from opskit.widgets._download_link import DownloadLink
@@ -58,6 +59,7 @@ class BackupsPanel(Panel):
         self._config = str(config) if config is not None else None
         self._backups: Sequence[BaseBackup] = ()
         self._holds: dict[str, Hold] = {}
+        self._parents: dict[str, str | None] = {}
         self._listed_for: object = None
         self._listed_at, self._took = 0.0, 0.0
         self._drawn_for: object = None
@@ -109,7 +111,7 @@ class BackupsPanel(Panel):
         self.table.chosen = (name,)
 
     def _facts(self) -> list[str]:
-        listed = lines(self._backups, self._attempts(), datetime.now(UTC))
+        listed = lines(self._backups, self._attempts(), datetime.now(UTC), self._parents)
         older = len(self._backups) - SHOWN
         more = [f"and {older:,} older ones"] if older > 0 else []
         return [table_view(listed).text if listed else "no backups", *more]
@@ -179,6 +181,7 @@ class BackupsPanel(Panel):
         try:
             self._backups = self.cluster.repository.backups(name)
             self._holds = {hold.backup: hold for hold in self.cluster.repository.holds(name).all()}
+            self._parents = running_parents(self.cluster.repository, self._attempts())
             self._listed_for, self._listed_at = state, time.monotonic()
             self._took = self._listed_at - now
         except OpskitError as error:
@@ -197,7 +200,7 @@ class BackupsPanel(Panel):
         self.link.backup = "" if backup is None else backup.name
         self.link.layout.display = "none" if backup is None else ""
         held = None if backup is None else self._held(backup.name)
-        self.selected.value = _told(backup, held)
+        self.selected.value = _told(backup, held, self._backups)
         self.hold.description = "Hold" if held is None else "Release"
         if backup is not None:
             self.download.disabled = self._stack.runs(OperationKind.DOWNLOAD, backup.name)
@@ -220,7 +223,7 @@ class BackupsPanel(Panel):
             return
         self._drawn_for = drawn_for
         chosen = self.table.chosen
-        self.table.show(listing_frame(self._backups, self._attempts(), self._holds))
+        self.table.show(listing_frame(self._backups, self._attempts(), self._holds, self._parents))
         self.table.widget.layout.display = ""
         newest = self._backups[0].name if self._backups else None
         if newest is not None and chosen in ((), (self._newest,)):
@@ -245,11 +248,14 @@ class BackupsPanel(Panel):
         )
 
 
-def _told(backup: BaseBackup | None, held: Hold | None) -> str:
+def _told(backup: BaseBackup | None, held: Hold | None, backups: Sequence[BaseBackup]) -> str:
     if backup is None:
         return "<p>No backup is selected.</p>"
-    words = f"<br>{escape(held.words)}" if held is not None else ""
-    return (
-        f"<p><b>{escape(backup.name)}</b> of {format_time(backup.started_at)},"
-        f" {format_bytes(backup.stored_bytes)}{words}</p>"
-    )
+    lines = [
+        f"<b>{escape(backup.name)}</b> of {format_time(backup.started_at)},"
+        f" {format_bytes(backup.stored_bytes)}",
+        *(escape(line) for line in chain_words(backup, backups)),
+    ]
+    if held is not None:
+        lines.append(escape(held.words))
+    return f"<p>{'<br>'.join(lines)}</p>"

@@ -26,6 +26,7 @@ from opskit.store import open_store
 from opskit.widgets import ClustersPanel, ReportsPanel, StartPanel
 from opskit.widgets._board import Board
 from opskit.widgets._served import Served, link
+from opskit.widgets._teach import written
 from tests.conftest import SettingsFactory
 from tests.notebooks.books import write_settings
 from tests.notebooks.panels import wait_until
@@ -208,6 +209,11 @@ def test_links_lead_to_what_is_served(tmp_path: Path) -> None:
     assert served.page(tmp_path / "../other.html") is None
     assert served.page(tmp_path / ".hidden/x.html") is None
     assert "&quot;" in link('/"', "x", "y") and "<a" not in link(None, "x", "y")
+    assert served.below(tmp_path / "a b.ipynb") == "a b.ipynb"
+    for hidden in (tmp_path.parent / "other.ipynb", tmp_path / ".hidden/x.ipynb"):
+        assert "<a" not in written(hidden, served) and str(tmp_path) in written(hidden, served)
+    assert 'href="/user/anna/lab/tree/x%20y.ipynb"' in written(tmp_path / "x y.ipynb", served)
+    assert "<a" not in written(tmp_path / "x.ipynb", None)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -14,14 +14,16 @@ import pytest
 import opskit
 from opskit.cli import main
 from opskit.cli._lab import shipped_notebooks, working_copy
-from opskit.cli._output import BACKUP_KEYS, backup_rows, print_backups, print_json
+from opskit.cli._output import BACKUP_KEYS, print_backups, print_json
 from opskit.cli._progress import amounts
 from opskit.cli._run import Ending, join_parameters
 from opskit.cli._runbooks import duration
 from opskit.errors import Cancelled, InputError
-from opskit.reports.tables import backups_table
+from opskit.store import LocalStore
+from tests.support.repositories import made_up_backup
 
 PROJECT = Path(__file__).parents[2]
+MADE_AT = datetime(2026, 11, 22, 14, 3, 5, tzinfo=UTC)
 
 CONFIGURATION = """
 [repository]
@@ -343,9 +345,23 @@ def test_a_narrow_terminal_keeps_what_matters(
     assert "2026-11-22 14:03:05  2 min 14 s  1.5 GB  310 MB" in capsys.readouterr().out
 
 
-def test_an_empty_table_of_backups_gives_no_rows() -> None:
-    """The rows of a DataFrame without backups are none, whatever its types."""
-    assert backup_rows("main", backups_table([], [])) == []
+def test_backups_are_listed_without_pandas(config: Path) -> None:
+    """A list of plain values waits for no library of tables, which takes a second to load."""
+    made_up_backup(LocalStore(config.parent / "repository"), MADE_AT, 7)
+    done = python(
+        "import sys; from opskit.cli import main\n"
+        f"assert main({['--config', str(config), 'backups', 'main', '--json']!r}) == 0\n"
+        "assert 'pandas' not in sys.modules and 'numpy' not in sys.modules"
+    )
+    assert done.returncode == 0, done.stderr
+    [row] = json.loads(done.stdout)
+    assert tuple(row) == BACKUP_KEYS
+    assert (row["kind"], row["start_lsn"], row["full_bytes"]) == (
+        "full",
+        "0/700028",
+        row["stored_bytes"],
+    )
+    assert row["stopped_at"] == "2026-11-22T14:03:05.000Z"
 
 
 def test_json_holds_plain_values(capsys: pytest.CaptureFixture[str]) -> None:
