@@ -3,9 +3,11 @@
 import argparse
 import compileall
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
+from types import FrameType
 
 from bench.agenda import ROWS, Agenda, tell
 from bench.chart import CHART_TEXT
@@ -19,6 +21,7 @@ PLACES = Path("/var/tmp")
 def main() -> int:
     """Run the bench and print its report."""
     options = _options()
+    signal.signal(signal.SIGTERM, _leave)
     # As an installation does: the account of PostgreSQL may not keep what Python compiles when it first runs it.
     compileall.compile_dir(PROJECT / "opskit", quiet=1)
     account = server_account()
@@ -79,6 +82,11 @@ def _options() -> argparse.Namespace:
     if options.no_peers:
         options.rows = tuple(row for row in options.rows if row != "peers")
     return options
+
+
+def _leave(number: int, _: FrameType | None) -> None:
+    """Unwinds what runs, so that no server and no directory is left."""
+    raise SystemExit(128 + number)
 
 
 def _scales(text: str) -> tuple[float, ...]:

@@ -49,7 +49,7 @@ def again_contest(opskit: OpskitKeeper, others: list[Keeper]) -> Contest:
         opskit=taking(opskit, opskit.full, "opskit backup --full"),
         others=[
             with_aims(taking(keeper, keeper.full, keeper.label), keeper.kind, at_most=SLOWEST_FULL)
-            for keeper in of_kinds(others, Kind.TUNED, Kind.BARMAN)
+            for keeper in of_kinds(others, Kind.TUNED)
         ],
     )
 

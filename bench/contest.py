@@ -84,6 +84,7 @@ class Contest:
                     self.costs.pop(side.name, None)
                     continue
                 self.costs.setdefault(side.name, {})[number] = cost
+                tell(f"  {cost.seconds:.2f} s")
         for side in sides if not self.leaves else ():
             side.clear()
 

@@ -35,7 +35,8 @@ from opskit.reports.format import format_bytes
 CLUSTER = "large"
 ROWS = ("full", "again", "restore", "download", "verify", "start")
 CHAIN_ROWS = ("week", "chain", "consolidate", "increments")
-_ALL_KINDS = (Kind.TUNED, Kind.SAME_LEVEL, Kind.DEFAULTS, Kind.BARMAN)
+_KINDS = (Kind.TUNED, Kind.BARMAN)
+_KINDS_OF_FULLS = (Kind.TUNED, Kind.SAME_LEVEL, Kind.DEFAULTS, Kind.BARMAN)
 _LARGE_SCALE = 5.0  # from here on, who takes a minute or more runs once
 
 
@@ -72,7 +73,8 @@ class Large:
             place = self._place.watching(server)
             opskit = OpskitKeeper(place, CLUSTER)
             native = NativeKeeper(place, server)
-            found, failures = set_up(self._peers, place, server, _ALL_KINDS)
+            kinds = _KINDS_OF_FULLS if self._wants("full", "restore") else _KINDS
+            found, failures = set_up(self._peers, place, server, kinds)
             others: list[Keeper] = [native, *found]
             if self._wants("full"):
                 full = full_contest(opskit, others, senders(place, server), failures, self._rounds)
