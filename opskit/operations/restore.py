@@ -1,10 +1,9 @@
 """Put a backup's files back: as the archive unpacks, or as a plain data directory."""
 
-import ctypes
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +19,7 @@ from opskit.operations.recovery import RecoveryPlan
 from opskit.repository import Repository
 from opskit.repository.extract import Placement, extract
 from opskit.repository.snapshot import AUTO_CONF, AUTO_CONF_ASIDE, backup_folder
+from opskit.store.disk import FileSystem
 
 CONTROL_FILE = "global/pg_control"
 _UNFINISHED = ".unfinished"
@@ -177,10 +177,12 @@ def execute_restore(
 
     made = [folder for folder in plan.folders if not folder.exists()]
     placement = Placement(path=_placed(plan), link=_linked(plan), owner=owner)
+    opened = ExitStack()
     try:
         for folder in plan.folders:
             _check_empty(folder)
             _prepare(folder, owner)
+        disks = [opened.enter_context(FileSystem(folder)) for folder in plan.folders]
         extract(
             content.sources,
             placement,
@@ -195,14 +197,16 @@ def execute_restore(
         if plan.recovery is not None:
             _equip(plan, plan.recovery, repository, monitor, owner, restore_command)
         monitor.report(Progress(phase="syncing", bytes_done=done, bytes_expected=expected))
-        for folder in plan.folders:
-            _sync_file_system(folder)
+        for disk in disks:
+            disk.sync()
         monitor.check()
         _publish_control_file(plan)
     except BaseException:
         for folder in plan.folders:
             _empty(folder, remove=folder in made)
         raise
+    finally:
+        opened.close()
 
 
 def _equip(
@@ -324,21 +328,6 @@ def _publish_control_file(plan: RestorePlan) -> None:
     descriptor = os.open(control.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_file_system(folder: Path) -> None:
-    """Force everything below `folder` to the disk, by one call instead of one a file."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise StoreError(
-                f"{str(folder)!r} could not be written to the disk: {os.strerror(number)}",
-                ErrorKind.STORE_FAILED,
-                "Look at the disk.",
-            )
     finally:
         os.close(descriptor)
 

@@ -8,6 +8,7 @@ import hashlib
 import os
 import threading
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from opskit.errors import ErrorKind, IntegrityError, ServerError, StoreError
 from opskit.repository.merge import Selection, Take
 from opskit.repository.tar import BLOCK_BYTES, Header, read_header
 from opskit.repository.volumes import Member, Volume
+from opskit.store.disk import write_behind
 
 _READING_AT_ONCE = 2
 # Linux looks for a contiguous run of memory as long as a write to a file is; from 2 MiB on that takes longer than
@@ -130,6 +132,7 @@ class _Run:
         self._counting = threading.Lock()
         self._in_flight = threading.Semaphore(3 * threads)
         self._local = threading.local()
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def read_volume(self, source: Source, working: ThreadPoolExecutor) -> None:
         """Read, hash and hand out one volume, and wait for its frames."""
@@ -241,7 +244,13 @@ class _Run:
     def _write_part(self, path: str, header: Header | None, part: memoryview, at: int) -> None:
         descriptor = _opened(path)
         try:
-            _write(descriptor, part, at)
+            if len(part) < WRITE_BYTES:
+                _write(descriptor, part, at)
+            else:
+                # A file takes one writer at a time, and in the kernel the other would spin.
+                with self._turns[path]:
+                    _write(descriptor, part, at)
+                write_behind(descriptor, at, at + len(part))
             if header is not None:
                 self._own(descriptor, header)
         finally:

@@ -18,12 +18,14 @@ from obstore import store as obstore_stores
 from opskit.errors import ErrorKind, NotFoundError, StoreError
 from opskit.store._objects import ObstoreReader, check_name, translated
 from opskit.store._port import Listing
+from opskit.store.disk import write_behind
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _UNFINISHED = ".unfinished"
 _STALE_SECONDS = 3600
+_SENT_BYTES = 4 << 20  # written before the disk is told of them
 _ATTEMPTS = 100  # against others who remove empty folders at the same time
 _NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
@@ -95,7 +97,7 @@ class LocalStore(ObstoreReader):
 
         What the chunks raise is not the storage's failure, so that it passes as it is.
         """
-        written = 0
+        written = sent = 0
         with self._failures(name):
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -104,7 +106,10 @@ class LocalStore(ObstoreReader):
             for chunk in chunks:
                 with self._failures(name):
                     _write(descriptor, chunk)
-                written += len(chunk)
+                    written += len(chunk)
+                    if written - sent >= _SENT_BYTES:
+                        write_behind(descriptor, sent, written)
+                        sent = written
             with self._failures(name):
                 os.fsync(descriptor)
         finally:
