@@ -17,7 +17,7 @@ from opskit.model.operation import OperationKind, OperationStatus, Progress
 from opskit.operations.recorder import recorded
 from opskit.postgres.programs import Programs
 from opskit.postgres.server import LocalServer
-from tests.contract.test_catalog import CatalogSuite, begin
+from tests.contract.catalogs import CatalogSuite, begin
 from tests.servers import ServerFactory
 from tests.support.majors import newest_first
 
