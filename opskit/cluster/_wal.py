@@ -1,10 +1,12 @@
 """A cluster's WAL archive: filled, looked at, and what it makes recoverable."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from opskit.cluster._opened import OpenedCluster
 from opskit.errors import Cancelled
+from opskit.model.backup import BaseBackup
 from opskit.model.operation import OperationKind
 from opskit.operations.monitor import Monitor
 from opskit.operations.recoverable import recoverable_intervals
@@ -61,8 +63,13 @@ class Wal(OpenedCluster):
                 after_gap=after_gap,
             )
 
-    def recoverable(self) -> "pd.DataFrame":
+    def recoverable(self, backups: Sequence[BaseBackup] | None = None) -> "pd.DataFrame":
         """What can be restored: from each backup on, along each timeline that it leads to, without a gap.
+
+        Parameters
+        ----------
+        backups
+            Those to tell of, newest first; by default all, which have to be read then.
 
         Returns
         -------
@@ -77,5 +84,5 @@ class Wal(OpenedCluster):
         from opskit.reports.recoverable import recoverable_table
 
         return recoverable_table(
-            recoverable_intervals(self.repository, self.name, self.settings.postgres)
+            recoverable_intervals(self.repository, self.name, self.settings.postgres, backups)
         )

@@ -21,7 +21,7 @@ class Question:
     act
         Does it, given what is in the field.
     field
-        What the field is called.
+        What the field is called; without a name there is none.
     wanted
         What has to be typed into the field before the button can be pressed; anything will do where it is empty.
     destroys
@@ -31,7 +31,7 @@ class Question:
     html: str
     button: str
     act: Callable[[str], None]
-    field: str
+    field: str = ""
     wanted: str = ""
     destroys: bool = False
 
@@ -74,6 +74,7 @@ class Ask:
         self.field.description = question.field
         self.field.tooltip = question.field
         self.field.value = ""
+        self.field.layout.display = "" if question.field else "none"
         self.act.description = self.act.tooltip = question.button
         self.act.button_style = "danger" if question.destroys else "primary"
         self.widget.layout.display = ""

@@ -18,6 +18,7 @@ _DOING = {
     OperationKind.RESTORE: "Restoring",
     OperationKind.DELETE: "Deleting",
     OperationKind.EXPIRE: "Expiring backups of",
+    OperationKind.CONSOLIDATE: "Making whole",
     OperationKind.START: "Starting the copy of",
     OperationKind.ADVANCE: "Moving on the copy of",
 }
@@ -25,6 +26,7 @@ _NOTHING_KEPT = "Nothing of it was kept."
 _LEFT = {
     OperationKind.DELETE: "What had been removed is gone; the next expire removes what is left of it.",
     OperationKind.EXPIRE: "What had been removed is gone; the next expire goes on.",
+    OperationKind.CONSOLIDATE: "The backup is as it was.",
     OperationKind.START: "The copy is stopped; its files are as they were.",
     OperationKind.ADVANCE: "The copy is stopped where it was on its way; start it to go on.",
 }
@@ -81,6 +83,8 @@ def ended_html(operation: Operation, backup: BaseBackup | None, size: int | None
     result = operation.result or {}
     if operation.kind in (OperationKind.DELETE, OperationKind.EXPIRE):
         return _removed(result)
+    if operation.kind is OperationKind.CONSOLIDATE:
+        return _made_whole(operation, backup)
     directory = str(result.get("directory", ""))
     if operation.kind is OperationKind.RESTORE:
         start = f"opskit start {shlex.quote(directory)}"
@@ -167,6 +171,14 @@ def _backed_up(operation: Operation, backup: BaseBackup | None) -> str:
             " <b>Download</b> brings it here.</p>"
         )
     return f"<p><b>Backup {escape(operation.backup or '')} is complete</b></p>{told}"
+
+
+def _made_whole(operation: Operation, backup: BaseBackup | None) -> str:
+    size = f", stored as {format_bytes(backup.stored_bytes)}" if backup is not None else ""
+    return (
+        f"<p><b>Backup {escape(operation.backup or '')} is a full one now</b>{size}</p>"
+        "<p>It needs no other backup; what it was based on may go, as far as nothing else is.</p>"
+    )
 
 
 def _downloaded(operation: Operation, backup: BaseBackup | None, size: int | None) -> str:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib.resources import files
+from pathlib import Path
 
 import ipywidgets
 
@@ -24,6 +25,8 @@ _BUSY_SECONDS = 0.5
 _IDLE_SECONDS = 2.0
 _ASK_SECONDS = 30.0
 _RECENT = 200
+_LIST_SECONDS = 30.0  # what other hosts and hands did to the repository shows after so long
+_LIST_SHARE = 30.0  # times as long as it took to read them is nothing read again
 
 
 class Panel:
@@ -36,10 +39,24 @@ class Panel:
     ----------
     kinds
         The operations that it follows, whoever started them.
+    folder
+        Where what it writes goes.
+    config
+        The configuration file, as whoever made it named it.
     """
 
-    def __init__(self, source: Cluster, kinds: Sequence[OperationKind]) -> None:
+    def __init__(
+        self,
+        source: Cluster,
+        kinds: Sequence[OperationKind],
+        folder: Path | str = ".",
+        config: Path | str | None = None,
+    ) -> None:
         self.cluster = source
+        self.folder = Path(folder).absolute()
+        self._config = str(config) if config is not None else None
+        self._listed_for: object = None
+        self._listed_at, self._took = 0.0, 0.0
         self._kinds = tuple(kinds)
         self._lock = threading.RLock()  # buttons come in other threads than the watch
         self._operations: Sequence[Operation] = ()
@@ -160,6 +177,11 @@ class Panel:
             is_running = operation.status is OperationStatus.RUNNING
             if is_running and operation.kind in self._kinds and not self._stack.has(operation.id):
                 self._follow(self.cluster.operation(operation.id), operation.kind)
+
+    def _is_listed_lately(self) -> bool:
+        """Whether the backups need not be read again, if no operation began or ended."""
+        passed = time.monotonic() - self._listed_at
+        return passed < max(_LIST_SECONDS, _LIST_SHARE * self._took)
 
     def _should_ask(self) -> bool:
         if self._asked_at is None:

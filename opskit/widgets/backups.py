@@ -1,4 +1,4 @@
-"""The panel on a cluster's backups: see them, take one now, carry one home, hold one, delete one.
+"""The panel on a cluster's backups: see them, take one now, carry one home, hold one, make one whole, delete one.
 
 It draws what the catalog and the repository say, and starts operations; it never works itself.
 """
@@ -13,26 +13,25 @@ import ipywidgets
 
 from opskit.cluster import Cluster, cluster
 from opskit.errors import OpskitError
-from opskit.model.backup import BaseBackup
+from opskit.model.backup import BackupKind, BaseBackup
 from opskit.model.operation import Operation, OperationKind
 from opskit.model.retention import Hold
 from opskit.reports.format import format_bytes, format_time
 from opskit.reports.listed import chain_words, running_parents
 from opskit.widgets._ask import Ask, Question
-from opskit.widgets._deleting import Deleting
+from opskit.widgets._deeds import Deeds
 from opskit.widgets._download_link import DownloadLink
 from opskit.widgets._listing import SHOWN, lines, listing_frame, table_view
 from opskit.widgets._panel import Panel, button, row
 from opskit.widgets._teach import Lesson, Teach, opened
 from opskit.widgets.table import Table
 
-_LIST_SECONDS = 30.0  # what other hosts and hands did to the repository shows after so long
-_LIST_SHARE = 30.0  # times as long as it took to read them is nothing read again
 _FOLLOWED = (
     OperationKind.BACKUP,
     OperationKind.DOWNLOAD,
     OperationKind.DELETE,
     OperationKind.EXPIRE,
+    OperationKind.CONSOLIDATE,
 )
 
 
@@ -55,16 +54,12 @@ class BackupsPanel(Panel):
     def __init__(
         self, source: Cluster, folder: Path | str = ".", config: Path | str | None = None
     ) -> None:
-        self.folder = Path(folder).absolute()
-        self._config = str(config) if config is not None else None
         self._backups: Sequence[BaseBackup] = ()
         self._holds: dict[str, Hold] = {}
         self._parents: dict[str, str | None] = {}
-        self._listed_for: object = None
-        self._listed_at, self._took = 0.0, 0.0
         self._drawn_for: object = None
         self._newest: str | None = None
-        super().__init__(source, _FOLLOWED)
+        super().__init__(source, _FOLLOWED, folder, config)
 
     def _parts(self) -> list[ipywidgets.Widget]:
         self.note = ipywidgets.Text(
@@ -88,15 +83,22 @@ class BackupsPanel(Panel):
             "Save to folder", f"Write it to {self.folder} as one archive", self._clicked(self._save)
         )
         self.hold = button("Hold", "Keep it, whatever the policy says", self._clicked(self._hold))
-        self.delete = button("Delete…", "See what would go", self._clicked(self._plan_delete))
+        self.whole = button(
+            "Make whole…",
+            "See how it becomes a full backup",
+            self._clicked(lambda: self._plan(OperationKind.CONSOLIDATE)),
+        )
+        self.delete = button(
+            "Delete…", "See what would go", self._clicked(lambda: self._plan(OperationKind.DELETE))
+        )
         self.ask = Ask(self._clicked)
-        self._deleting = Deleting(self.cluster, self._watch.wake)
+        self._deeds = Deeds(self.cluster, self._watch.wake)
         self.teach = Teach(self._clicked, self._lesson, self.folder)
         return [
             row(self.note, self.back_up),
             self._stack.widget,
             self.table.widget,
-            row(self.selected, self.link, self.download, self.hold, self.delete),
+            row(self.selected, self.link, self.download, self.hold, self.whole, self.delete),
             self.ask.widget,
             self.teach.widget,
         ]
@@ -154,13 +156,18 @@ class BackupsPanel(Panel):
             )
         )
 
-    def _plan_delete(self) -> None:
+    def _plan(self, kind: OperationKind) -> None:
         if self.chosen is not None:
             self.ask.close()
-            self._deleting.plan(self.chosen.name)
+            self._deeds.plan(kind, self.chosen.name)
 
-    def _delete(self, name: str) -> None:
-        self._follow(self.cluster.start_delete(name, detached=True), OperationKind.DELETE)
+    def _carry_out(self, kind: OperationKind, name: str) -> None:
+        start = (
+            self.cluster.start_delete
+            if kind is OperationKind.DELETE
+            else self.cluster.start_consolidate
+        )
+        self._follow(start(name, detached=True), kind)
 
     def _held(self, name: str) -> Hold | None:
         hold = self._holds.get(name)
@@ -172,11 +179,7 @@ class BackupsPanel(Panel):
             (operation.id, operation.status, operation.backup) for operation in self._operations
         ]
         now = time.monotonic()
-        if (
-            state == self._listed_for
-            and now - self._listed_at < max(_LIST_SECONDS, _LIST_SHARE * self._took)
-            and not self._troubles
-        ):
+        if state == self._listed_for and self._is_listed_lately() and not self._troubles:
             return []
         try:
             self._backups = self.cluster.repository.backups(name)
@@ -205,16 +208,19 @@ class BackupsPanel(Panel):
         if backup is not None:
             self.download.disabled = self._stack.runs(OperationKind.DOWNLOAD, backup.name)
             self.delete.disabled = self._stack.runs(OperationKind.DELETE, backup.name)
+            self.whole.disabled = self._stack.runs(OperationKind.CONSOLIDATE, backup.name)
+        can_be = backup is not None and backup.kind is BackupKind.INCREMENTAL
+        self.whole.layout.display = "" if can_be else "none"
         self._draw_plan()
 
     def _draw_plan(self) -> None:
-        if self._deleting.is_busy:
-            self.delete.disabled = True
-        answer = self._deleting.taken()
+        if self._deeds.is_busy:
+            self.delete.disabled = self.whole.disabled = True
+        answer = self._deeds.taken()
         if isinstance(answer, Exception):
             self._stack.tell(answer)
         elif answer is not None:
-            self.ask.ask(answer.question(self._delete))
+            self.ask.ask(answer.question(self._carry_out))
 
     def _list(self) -> None:
         """Show the backups, when there is something new to them; the newest is chosen while it was before."""

@@ -22,7 +22,8 @@ function nameIn(disposition) {
   return /filename="([^"]+)"/.exec(disposition || "")?.[1];
 }
 
-// Where the archive is, and what it is; throws a sentence, which is empty when there is no such server.
+// Where the archive is, and what it is, the size in words, of an increment nothing: that is put together on the way.
+// Throws a sentence, which is empty when there is no such server.
 async function ask(cluster, backup, signal) {
   const root = serverRoot();
   if (root === null) throw "";
@@ -33,7 +34,8 @@ async function ask(cluster, backup, signal) {
     if (answer.ok) {
       const name = nameIn(answer.headers.get("Content-Disposition"));
       if (name === undefined) throw "";
-      return { url, name, size: Number(answer.headers.get("Content-Length")) };
+      const length = answer.headers.get("Content-Length");
+      return { url, name, size: length === null ? "" : formatBytes(Number(length)) };
     }
     // HEAD has no body to say why.
     answer = await fetch(url, { cache: "no-store", signal, headers: { Range: "bytes=0-0" } });
@@ -100,7 +102,7 @@ function render({ model, el }) {
     try {
       const { url, name, size } = await ask(cluster, backup, signal);
       if (signal.aborted) return;
-      fill(link, "Download", name, formatBytes(size));
+      fill(link, "Download", name, size);
       lead(link, url, name);
     } catch (reason) {
       if (signal.aborted) return;

@@ -28,8 +28,6 @@ from opskit.widgets._stack import told
 from opskit.widgets._teach import Lesson, Teach, opened
 from opskit.widgets.timeline import Timeline
 
-_LIST_SECONDS = 30.0  # what other hosts and hands did to the repository shows after so long
-_LIST_SHARE = 30.0  # times as long as it took to read them is nothing read again
 _FOLLOWED = (OperationKind.RESTORE, OperationKind.START, OperationKind.ADVANCE)
 
 Reach = tuple[pd.DataFrame, pd.DataFrame]
@@ -54,15 +52,11 @@ class RestorePanel(Panel):
     def __init__(
         self, source: Cluster, folder: Path | str = ".", config: Path | str | None = None
     ) -> None:
-        self.folder = Path(folder).absolute()
-        self._config = str(config) if config is not None else None
         self._backups: Sequence[BaseBackup] = ()
         self._found: Sequence[LocalCopy] = ()
-        self._listed_for: object = None
-        self._listed_at, self._took = 0.0, 0.0
         self._is_listed = False
         self._proposed = ""
-        super().__init__(source, _FOLLOWED)
+        super().__init__(source, _FOLLOWED, folder, config)
 
     def _parts(self) -> list[ipywidgets.Widget]:
         redraw = self._clicked(lambda: None)
@@ -125,11 +119,7 @@ class RestorePanel(Panel):
     def _read(self) -> list[OpskitError]:
         state = [(operation.id, operation.status) for operation in self._operations]
         now = time.monotonic()
-        if (
-            state == self._listed_for
-            and now - self._listed_at < max(_LIST_SECONDS, _LIST_SHARE * self._took)
-            and self._is_listed
-        ):
+        if state == self._listed_for and self._is_listed_lately() and self._is_listed:
             return self._reach_trouble()
         self._is_listed = False
         try:
@@ -143,8 +133,8 @@ class RestorePanel(Panel):
         return self._reach_trouble()
 
     def _find_reach(self, _: float) -> Reach:
-        intervals = self.cluster.recoverable()
-        return intervals, backups_table(self._backups, [])
+        backups = self._backups
+        return self.cluster.recoverable(backups), backups_table(backups, [])
 
     def _reach_trouble(self) -> list[OpskitError]:
         error = self._reach.error

@@ -23,7 +23,8 @@ SERVED = Path(opskit.__file__).parent / "jupyter" / "lab"
 """Jupyter's configuration as `opskit lab` has it."""
 
 PanelFactory = Callable[[Settings], BackupsPanel]
-LabFactory = Callable[[Settings], LabPage]
+LabFactory = Callable[..., LabPage]
+"""``lab_on(settings, base="/")``: the base URL is that of the server, as JupyterHub gives one."""
 
 
 @pytest.fixture(scope="session")
@@ -89,9 +90,9 @@ def lab_on(scratch: Path, folder: Path) -> Iterator[LabFactory]:
         browser = launch(stack.enter_context(sync_playwright()))
         stack.callback(browser.close)
 
-        def open_lab(settings: Settings) -> LabPage:
+        def open_lab(settings: Settings, base: str = "/") -> LabPage:
             variables = {"OPSKIT_CONFIG": str(settings.file), "JUPYTER_CONFIG_PATH": str(SERVED)}
-            lab: Lab = stack.enter_context(running_lab(folder, home, variables))
+            lab: Lab = stack.enter_context(running_lab(folder, home, variables, base))
             page = browser.new_page(timezone_id=TIMEZONE, viewport={"width": 1200, "height": 1000})
             stack.callback(page.close)
             return LabPage(page, lab)

@@ -8,14 +8,18 @@ from playwright.sync_api import expect
 
 from opskit.cluster import Cluster
 from tests.conftest import SettingsFactory
+from tests.notebooks.accessible import assert_accessible
 from tests.notebooks.conftest import LabFactory
 from tests.notebooks.lab import open_panel, run_panel
 from tests.notebooks.panels import SLOW, slow_backups, wait_until
-from tests.servers import ServerFactory
+from tests.servers import ServerFactory, fill
+from tests.support.incremental import SUMMARIZING
 
 # The panels are the same on every major: one will do.
 on_one_major = pytest.mark.parametrize("programs", [18], indirect=True)
 in_a_browser = pytest.mark.timeout(600)
+HUB = "/user/ada%40example.org/"
+"""As JupyterHub has it, for a user whose name has to be quoted."""
 
 
 @on_one_major
@@ -101,3 +105,40 @@ def test_a_stopped_server_is_told(
     panel.get_by_role("button", name="Dismiss").click()
     wait_until(lambda: panel.get_by_role("alert").count() == 0, "the message is gone")
     expect(panel.get_by_role("row", name="complete")).to_be_visible()
+
+
+@pytest.mark.sweep
+@on_one_major
+@in_a_browser
+def test_a_chain_is_told_and_made_whole(
+    server: ServerFactory, settings: SettingsFactory, lab_on: LabFactory, folder: Path
+) -> None:
+    """An increment tells its chain and becomes a full backup by a button; a runbook opens below a hub's URL."""
+    source = server(SUMMARIZING)
+    fill(source)
+    made = settings(source)
+    main = Cluster("main", made)
+    full, increment = main.create_backup(), main.create_backup()
+    assert increment.parent == full.name
+    lab = lab_on(made, HUB)
+    panel = open_panel(lab)
+    row = panel.get_by_role("row", name=increment.name)
+    expect(row).to_contain_text("incremental")
+    expect(panel).to_contain_text(f"changes since {full.name}, restored from a chain of 2")
+    panel.get_by_role("button", name="Make whole…").press("Enter")
+    deed = panel.get_by_role("button", name=f"Make {increment.name} of main whole")
+    expect(panel).to_contain_text(f"put together with {full.name}")
+    assert_accessible(lab.page, ".jp-OutputArea-output .opskit-panel")
+    deed.press("Enter")
+    expect(panel).to_contain_text(f"Backup {increment.name} is a full one now")
+    expect(row).not_to_contain_text("incremental")
+    expect(panel.get_by_role("button", name="Make whole…")).to_be_hidden()
+    assert main.backup(increment.name).parent is None
+
+    panel.get_by_role("button", name="Open as runbook").press("Enter")
+    link = panel.get_by_role("link", name="scheduled_backup.ipynb")
+    expect(link).to_have_attribute("href", f"{HUB}lab/tree/scheduled_backup.ipynb")
+    link.click()
+    opened = lab.page.locator(".jp-NotebookPanel:visible")
+    expect(opened).to_contain_text("Parameters")
+    assert (folder / "scheduled_backup.ipynb").exists() and lab.foreign == []
