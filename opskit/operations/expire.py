@@ -35,7 +35,7 @@ class ExpirePlan(Shown):
 
     `decisions` are all its backups, newest first. `abandoned` are names of what killed backups left behind. `wal` are
     the segments that no kept backup needs, by rising timeline and address. `leftovers` are those of the kept backups
-    beside which a consolidation left something.
+    beside which a consolidation left something, and `leftover_bytes` what that takes.
     """
 
     cluster: str
@@ -43,6 +43,7 @@ class ExpirePlan(Shown):
     abandoned: tuple[str, ...]
     wal: tuple[StoredSegment, ...]
     leftovers: tuple[BaseBackup, ...] = ()
+    leftover_bytes: int = 0
 
     def __repr__(self) -> str:
         return (
@@ -86,8 +87,9 @@ class ExpirePlan(Shown):
 
     @property
     def freed_bytes(self) -> int:
-        """What the backups and the WAL take in the repository; what else goes is not counted."""
-        return sum(b.stored_bytes for b in self.expired) + sum(s.stored_bytes for s in self.wal)
+        """What the backups, the WAL and the leftovers take in the repository; abandoned backups are not counted."""
+        backups = sum(backup.stored_bytes for backup in self.expired)
+        return backups + sum(stored.stored_bytes for stored in self.wal) + self.leftover_bytes
 
     @property
     def is_empty(self) -> bool:
@@ -140,22 +142,27 @@ def plan_expire(
     abandoned = [n for n in survey.incomplete if repository.is_abandoned(cluster, n, now)]
     running = len(abandoned) < len(survey.incomplete)
     kept = [decision.backup for decision in decisions if decision.keep]
+    # Who reads may have begun before a consolidation, whichever backup of a chain it names.
+    strays = {} if in_use else _strays(repository, kept, now)
     return ExpirePlan(
         cluster=cluster,
         decisions=tuple(decisions),
         abandoned=tuple(abandoned),
         wal=tuple(unneeded_wal(repository, cluster, kept, backup_running=running)),
-        # Who reads may have begun before a consolidation, whichever backup of a chain it names.
-        leftovers=() if in_use else _with_strays(repository, kept, now),
+        leftovers=tuple(backup for backup in kept if backup.name in strays),
+        leftover_bytes=sum(strays.values()),
     )
 
 
-def _with_strays(
-    repository: Repository, kept: Sequence[BaseBackup], now: datetime
-) -> tuple[BaseBackup, ...]:
+def _strays(repository: Repository, kept: Sequence[BaseBackup], now: datetime) -> dict[str, int]:
+    """How many bytes consolidations left, by the names of the backups beside which they left some."""
     with ThreadPoolExecutor(_LOOKING_AT_ONCE, thread_name_prefix="strays") as looking:
-        found = looking.map(lambda backup: bool(repository.strays(backup, now)), kept)
-        return tuple(backup for backup, strays in zip(kept, found, strict=True) if strays)
+        found = looking.map(lambda backup: repository.strays(backup, now), kept)
+        return {
+            backup.name: sum(stat.object_bytes for stat in strays)
+            for backup, strays in zip(kept, found, strict=True)
+            if strays
+        }
 
 
 def execute_expire(
@@ -196,6 +203,7 @@ def execute_expire(
         report("removing what consolidations left")
         with suppress(NotFoundError):
             repository.remove_strays(repository.backup(plan.cluster, backup.name), now)
+    freed += plan.leftover_bytes
     wal = _planned_and_unneeded(plan, repository, now)
     archive = repository.known_wal(plan.cluster) if wal else None
     for stored in wal:

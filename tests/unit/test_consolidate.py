@@ -169,6 +169,7 @@ def test_it_is_read_meanwhile(main: Cluster) -> None:
     later = datetime.now(UTC) + timedelta(days=2)
     plan = plan_expire(main.repository, "main", policy, later)
     assert [backup.name for backup in plan.leftovers] == [newest]
+    assert plan.leftover_bytes > 0
     execute_expire(plan, main.repository, later, SilentMonitor())
     assert main.repository.names("main") == [newest]
     assert {stat.name.count("/") for stat in main.repository.objects("main")} == {1, 3, 4}
