@@ -3,9 +3,8 @@
 import random
 import re
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,14 +16,13 @@ from opskit.config import Settings
 from opskit.errors import Cancelled, ConflictError, ErrorKind, InputError, RecoveryError
 from opskit.model.increment import FIRST_MAJOR
 from opskit.model.lsn import Lsn
-from opskit.model.operation import Progress
 from opskit.model.target import TargetArguments
 from opskit.model.wal import WalSegment
-from opskit.operations.wal_stream import stream_wal
 from opskit.postgres.programs import program_environment
 from opskit.postgres.server import LocalServer
 from opskit.store import open_store
 from tests.servers import ServerFactory
+from tests.support import streams
 from tests.support.backups import wait_until
 from tests.support.clusters import ClusterMaker
 from tests.support.slots import restart_lsn
@@ -40,24 +38,6 @@ class Event:
     lsn: str
 
 
-class Stopper:
-    """A monitor that asks for the end when it is told to."""
-
-    def __init__(self) -> None:
-        self.stopped = threading.Event()
-        self.streams = threading.Event()
-
-    def report(self, progress: Progress) -> None:
-        """Notice that WAL comes, so that the server has the slot."""
-        if progress.phase.startswith("streaming"):
-            self.streams.set()
-
-    def check(self) -> None:
-        """Go on until stopped."""
-        if self.stopped.is_set():
-            raise Cancelled("the test is over")
-
-
 @pytest.mark.parametrize(
     "count", [2, pytest.param(20, marks=[pytest.mark.sweep, pytest.mark.timeout(1800)])]
 )
@@ -68,15 +48,11 @@ def test_random_targets_find_exactly_the_events_up_to_them(
     summarizing = {"summarize_wal": "on"} if server.programs.major >= FIRST_MAJOR else {}
     source = server({"max_wal_size": "64MB", **summarizing}, wal_segment_megabytes=1)
     main = cluster(source)
-    with streaming(main):
-        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
-        main.create_backup()
-        with load(source):
-            events = [happen(source, f"point {n}") for n in range(count * 3)]
-            backup = main.create_backup()
-            assert (backup.parent is not None) == bool(summarizing), backup.reason
-            events += [happen(source, f"point {n}") for n in range(count * 3, count * 6)]
-        await_archived(main, source)
+    with eventful(main, source), load(source):
+        events = [happen(source, f"point {n}") for n in range(count * 3)]
+        backup = main.create_backup()
+        assert (backup.parent is not None) == bool(summarizing), backup.reason
+        events += [happen(source, f"point {n}") for n in range(count * 3, count * 6)]
     source.stop()
     for number in range(count):
         event = seed.choice(events[:-1])
@@ -109,14 +85,13 @@ def test_a_dropped_table_comes_back(
     """A restore to just before DROP TABLE has the table with every row."""
     source = server()
     main = cluster(source)
-    with streaming(main):
+    with streaming(main, source):
         source.query("CREATE TABLE precious AS SELECT generate_series(1, 1000) AS i")
         main.create_backup()
         source.query("INSERT INTO precious VALUES (1001)")
         before = now(source)
         source.query("DROP TABLE precious")
         source.query("CREATE TABLE later (i int)")
-        await_archived(main, source)
     with main.restore(scratch / "copy", at=before).started() as copy:
         assert copy.query("SELECT count(*) AS n FROM precious")["n"][0] == 1001
 
@@ -127,11 +102,8 @@ def test_a_held_copy_moves_forward_only(
     """A copy restored with pause is readable at each target, refuses to go back, and is at last promoted."""
     source = server()
     main = cluster(source)
-    with streaming(main):
-        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
-        main.create_backup()
+    with eventful(main, source):
         events = [happen(source, f"point {n}") for n in range(8)]
-        await_archived(main, source)
     copy = main.restore(scratch / "copy", at=events[1].at, pause=True)
     try:
         assert held(copy.start().server) == (events[1].rows, True)
@@ -156,20 +128,16 @@ def test_timelines_are_followed_to_either_side_of_a_fork(
     """After a recovered copy took over, points before the fork, on the old and on the new timeline are reached."""
     source = server()
     main = cluster(source)
-    with streaming(main):
-        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
-        main.create_backup()
+    with eventful(main, source):
         shared = [happen(source, f"point {n}") for n in range(3)]
         old = [happen(source, f"old {n}") for n in range(3)]
-        await_archived(main, source)
     source.stop()
     copy = main.restore(scratch / "successor", at=shared[-1].at)
     with copy.started() as successor:
         assert count_events(successor.server) == 3
         heir = Cluster("main", settings(successor.server))
-        with streaming(heir):
+        with streaming(heir, successor.server):
             new = [happen(successor.server, f"new {n}") for n in range(4)]
-            await_archived(heir, successor.server)
         heir.catalog.close()
     archive = main.repository.known_wal("main")
     assert archive.timelines() == [1, 2]
@@ -193,9 +161,8 @@ def test_a_target_out_of_reach_is_refused_with_what_is_in_reach(
     """Too early, too late, unknown, and behind a segment that somebody removed: refused, and nothing is copied."""
     source = server(wal_segment_megabytes=1)
     main = cluster(source)
-    with streaming(main):
-        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
-        first = main.create_backup()
+    with eventful(main, source):
+        first = main.backup()
         early = happen(source, "early")
         happen(source, "last before the gap")
         source.query("SELECT pg_switch_wal()")
@@ -206,7 +173,6 @@ def test_a_target_out_of_reach_is_refused_with_what_is_in_reach(
         second = main.create_backup()
         later = happen(source, "later")
         latest = happen(source, "latest")
-        await_archived(main, source)
     place = scratch / "nowhere"
     refused(
         main,
@@ -247,15 +213,12 @@ def test_a_recovery_that_ends_short_fails_loudly(
     """WAL that vanishes between the restore and the start is an error, to a target and to the archive's end."""
     source = server(wal_segment_megabytes=1)
     main = cluster(source)
-    with streaming(main):
-        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
-        main.create_backup()
+    with eventful(main, source):
         for n in range(4):
             happen(source, f"point {n}")
             source.query("SELECT pg_switch_wal()")
         event = happen(source, "last")
         happen(source, "behind")
-        await_archived(main, source)
     for number, target in enumerate[TargetArguments]([{"at": event.at}, {"latest": True}]):
         copy = main.restore(scratch / f"copy{number}", **target)
         segments = sorted((copy.directory / "wal").iterdir())
@@ -271,11 +234,8 @@ def test_a_plain_data_directory_recovers_through_wal_get(
     """A data directory for production is given its target, and the command that fetches its WAL."""
     source = server()
     main = cluster(source)
-    with streaming(main):
-        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
-        main.create_backup()
+    with eventful(main, source):
         events = [happen(source, f"point {n}") for n in range(3)]
-        await_archived(main, source)
     plain = main.restore(scratch / "plain", layout="data-directory", at=events[1].at)
     auto = (plain.directory / "postgresql.auto.conf").read_text()
     assert "wal get %f" in auto and "recovery_target_time" in auto
@@ -284,27 +244,25 @@ def test_a_plain_data_directory_recovers_through_wal_get(
 
 
 @contextmanager
-def streaming(main: Cluster) -> Iterator[None]:
-    """The cluster's WAL is streamed meanwhile, from before the block begins."""
-    stopper = Stopper()
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            with suppress(Cancelled):
-                stream_wal(main.configuration, main.repository, stopper, partial_seconds=0.2)
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        wait_until(lambda: bool(stopper.streams.is_set() or failures))
+def streaming(main: Cluster, source: LocalServer) -> Iterator[None]:
+    """The cluster's WAL is streamed meanwhile, from before the block begins, until the archive has all of it."""
+    with streams.streaming(source, main.repository) as stream:
+        wait_until(
+            lambda: any(p.startswith("streaming") for p in stream.phases) or bool(stream.error)
+        )
         yield
-    finally:
-        stopper.stopped.set()
-        thread.join()
-    assert not failures, failures
+        wanted = Lsn.parse(source.query("SELECT pg_current_wal_flush_lsn()::text").rows[0][0])
+        wait_until(lambda: restart_lsn(source) >= wanted, f"the archive is not at {wanted}")
+    assert isinstance(stream.error, Cancelled), stream.error
+
+
+@contextmanager
+def eventful(main: Cluster, source: LocalServer) -> Iterator[None]:
+    """As `streaming`, with a table of events and a backup before the block."""
+    with streaming(main, source):
+        source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
+        main.create_backup()
+        yield
 
 
 @contextmanager
@@ -332,12 +290,6 @@ def happen(source: LocalServer, point: str) -> Event:
     ).rows
     source.query(f"SELECT pg_create_restore_point('{point}')")
     return Event(rows, at, xid, lsn)
-
-
-def await_archived(main: Cluster, source: LocalServer) -> None:
-    """Wait until the archive holds all that the server has written."""
-    end = Lsn.parse(source.query("SELECT pg_current_wal_flush_lsn()::text").rows[0][0])
-    wait_until(lambda: restart_lsn(source) >= end, lambda: f"{main.name!r} is not at {end}", 30)
 
 
 def refused(main: Cluster, place: Path, target: TargetArguments, message: str, hint: str) -> str:
