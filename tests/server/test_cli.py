@@ -198,7 +198,6 @@ def test_a_restore_needs_the_repository_alone(
     name = run(capsys, "backup", "main").strip()
     file = Path("opskit.toml")
     file.write_text(file.read_text().replace("sqlite:///", "sqlite:///missing/"))
-    time.sleep(1.1)  # a backup is named by the second in which it starts
     for arguments in (["restore", "main", str(scratch / "copy")], ["backups"], ["backup", "main"]):
         assert main(arguments) == 0
         shown = capsys.readouterr()
@@ -337,7 +336,6 @@ def test_the_progress_is_shown_on_a_terminal_only(main_cluster: Cluster) -> None
     out, errors = command.communicate(timeout=120)
     assert (command.returncode, errors) == (0, "")
     assert re.fullmatch(r"\d{8}T\d{6}Z\n", out)
-    time.sleep(1.1)  # a backup is named by the second in which it starts
     leader, follower = os.openpty()
     try:
         process = subprocess.Popen(

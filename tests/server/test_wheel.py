@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -92,13 +93,16 @@ class Installation:
         return run.stdout
 
 
-@pytest.fixture
-def opskit(installed: Path, scratch: Path) -> Iterator[Installation]:
-    """The installed command in a directory of its own; the demo that it started is stopped."""
-    installation = Installation(installed, scratch)
+@pytest.fixture(scope="module")
+def opskit(installed: Path, base: Path) -> Iterator[Installation]:
+    """The installed command in a directory of its own, with the demo that it started, which is stopped."""
+    directory = base / f"wheel-{os.getpid()}"
+    directory.mkdir(mode=0o755)
+    installation = Installation(installed, directory)
+    installation("demo")
     yield installation
-    if (scratch / "opskit.toml").exists():
-        installation("demo", "--stop")
+    installation("demo", "--stop")
+    shutil.rmtree(directory)
 
 
 def test_wheel_carries_notebooks_and_runbooks(wheel: Path) -> None:
@@ -123,7 +127,6 @@ def test_wheel_carries_notebooks_and_runbooks(wheel: Path) -> None:
 
 def test_wheel_backs_up_by_a_runbook(opskit: Installation) -> None:
     """Without the checkout, the demo starts and a runbook backs it up and is filed with its HTML."""
-    opskit("demo")
     opskit("runbook", "run", "scheduled_backup", "main")
     (backup,) = json.loads(opskit("backups", "main", "--json"))
     assert (backup["trigger"], backup["status"]) == ("scheduled", "complete")
@@ -134,7 +137,6 @@ def test_wheel_backs_up_by_a_runbook(opskit: Installation) -> None:
 
 def test_wheel_opens_jupyterlab(opskit: Installation) -> None:
     """Without the checkout, `opskit lab` serves JupyterLab with the notebooks in it, and ends when it is told to."""
-    opskit("demo")
     port = free_port()
     log = opskit.directory / "lab.log"
     with log.open("wb") as output:
@@ -158,7 +160,9 @@ def test_wheel_opens_jupyterlab(opskit: Installation) -> None:
         assert b"JupyterLab" in page
         assert b'"news": {"disabled": true}' in page
         with pytest.raises(urllib.error.HTTPError, match="404") as refused:
-            urllib.request.urlopen(f"{base}/opskit/download/main/latest?token=known", timeout=30)
+            urllib.request.urlopen(
+                f"{base}/opskit/download/main/20200101T000000Z?token=known", timeout=30
+            )
         assert b"cluster 'main' has no backup" in refused.value.read()
         refused.value.close()
     finally:
