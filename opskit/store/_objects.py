@@ -44,26 +44,14 @@ class ObstoreReader:
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
         """See `Store.get`."""
-        size = self.stat(name).object_bytes
-        end = size if stop is None else stop
-        if end > size or start > end:
-            raise IntegrityError(
-                f"{name!r} has {size} bytes, expected at least {max(start, end)}",
-                ErrorKind.TRUNCATED,
-                "The object is damaged; restore from another backup, and look at the storage.",
-            )
+        end = reaching(name, self.stat(name).object_bytes, start, stop)
         for position in range(start, end, self.piece_bytes):
             upto = min(position + self.piece_bytes, end)
             with translated(name, self.url):
                 piece = memoryview(
                     obstore.get_range(self._objects(), name, start=position, end=upto)
                 )
-            if len(piece) != upto - position:
-                raise IntegrityError(
-                    f"{name!r} ended at byte {position + len(piece)}, expected {end}",
-                    ErrorKind.TRUNCATED,
-                )
-            yield piece
+            yield whole(name, piece, position, upto, end)
 
     def stat(self, name: str) -> ObjectStat:
         """See `Store.stat`."""
@@ -98,6 +86,28 @@ class ObstoreReader:
                 obstore.delete(self._objects(), name)
         except NotFoundError:
             return
+
+
+def reaching(name: str, size: int, start: int, stop: int | None) -> int:
+    """The end of a range that is asked for of an object of `size` bytes; errors as `Store.get`."""
+    end = size if stop is None else stop
+    if end > size or start > end:
+        raise IntegrityError(
+            f"{name!r} has {size} bytes, expected at least {max(start, end)}",
+            ErrorKind.TRUNCATED,
+            "The object is damaged; restore from another backup, and look at the storage.",
+        )
+    return end
+
+
+def whole(name: str, piece: memoryview, position: int, upto: int, end: int) -> memoryview:
+    """The piece, if it is what was asked for, from `position` to `upto` of a range to `end`; errors as `Store.get`."""
+    if len(piece) != upto - position:
+        raise IntegrityError(
+            f"{name!r} ended at byte {position + len(piece)}, expected {end}",
+            ErrorKind.TRUNCATED,
+        )
+    return piece
 
 
 def check_name(name: str) -> str:

@@ -1,12 +1,13 @@
 """A store in a local directory, durable against a crash of the machine at any instruction.
 
-obstore reads and lists; `put` is ours, because obstore's own neither syncs the file nor its folder: a name would be
-visible before its bytes are safe.
+obstore lists. `put` is ours, because obstore's own neither syncs the file nor its folder: a name would be visible
+before its bytes are safe. `get` is ours, because obstore takes ten times as long for what is small, as records are.
 """
 
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from obstore import store as obstore_stores
 
 from opskit.errors import ErrorKind, NotFoundError, StoreError
-from opskit.store._objects import ObstoreReader, check_name, translated
+from opskit.store._objects import ObstoreReader, check_name, reaching, translated, whole
 from opskit.store._port import Listing
 from opskit.store.disk import write_behind
 
@@ -72,6 +73,20 @@ class LocalStore(ObstoreReader):
         """See `Store.file`."""
         with self._failures(name):
             return (self.directory / check_name(name)).open("rb", buffering=0)
+
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
+        """See `Store.get`."""
+        with self._failures(name):
+            descriptor = _open(self.directory / check_name(name))
+        try:
+            end = reaching(name, os.fstat(descriptor).st_size, start, stop)
+            for position in range(start, end, self.piece_bytes):
+                upto = min(position + self.piece_bytes, end)
+                with self._failures(name):
+                    piece = os.pread(descriptor, upto - position, position)
+                yield whole(name, memoryview(piece), position, upto, end)
+        finally:
+            os.close(descriptor)
 
     def list(self, prefix: str = "") -> Listing:
         """See `Store.list`."""
@@ -141,6 +156,18 @@ class LocalStore(ObstoreReader):
         return StoreError(
             f"{self.url} failed at {name!r}: {error.strerror}", ErrorKind.STORE_FAILED
         )
+
+
+def _open(path: Path) -> int:
+    """Open an object to read it; a folder is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except NotADirectoryError:
+        raise FileNotFoundError from None
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise FileNotFoundError
 
 
 def _write(descriptor: int, chunk: bytes | memoryview) -> None:
