@@ -67,15 +67,15 @@ $(VENV)/created.stamp:
 		{ echo "opskit needs Python 3.11 or later; name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		{ echo "this Python makes no virtual environments; install what is missing: apt-get install python3-venv" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
 $(VENV)/demo.stamp: pyproject.toml | $(VENV)/created.stamp
 	@echo "installing opskit and what it needs into $(VENV) (a minute or two, once)"
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(VENV)/created.stamp
 	@echo "installing opskit and the tools of its developers into $(VENV) (a minute or two, once)"
-	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
 	@touch $@
