@@ -12,7 +12,7 @@ from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, 
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Progress
 from opskit.model.shown import Shown
-from opskit.operations.combined import describe
+from opskit.operations.combined import put_together
 from opskit.operations.monitor import Monitor
 from opskit.operations.recover import fetch_wal, write_settings, write_target
 from opskit.operations.recovery import RecoveryPlan
@@ -190,10 +190,7 @@ def execute_restore(
             check=monitor.check,
         )
         if content.is_merged:
-            monitor.report(
-                Progress(phase="computing checksums", bytes_done=done, bytes_expected=expected)
-            )
-            describe(repository, content, placement, monitor.check)
+            put_together(repository, content, placement, advance=advance, check=monitor.check)
         if plan.recovery is not None:
             _equip(plan, plan.recovery, repository, monitor, owner, restore_command)
         monitor.report(Progress(phase="syncing", bytes_done=done, bytes_expected=expected))

@@ -1,7 +1,7 @@
 """What a backup restores to: its own volumes, and for an increment those of the backups that it is based on."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from opskit.model.backup import BackupKind, BaseBackup
 from opskit.model.lsn import Lsn
 from opskit.repository.blocks import PREFIX
 from opskit.repository.extract import Source
-from opskit.repository.frames import FrameReader
+from opskit.repository.frames import FrameReader, ReadStored
 from opskit.repository.merge import MergedFile, Selection, merge, whole
 from opskit.repository.snapshot import backup_folder
 from opskit.repository.volumes import Member, Volume
@@ -39,9 +39,9 @@ class Volumes(Protocol):
 class Content:
     """The volumes to extract from, and how an increment is put together.
 
-    `chain` is the backup and what it is based on, newest first, `indexes` their volumes; `files` are those that are
-    put together. An increment's own ``backup_label`` and ``backup_manifest`` are not extracted: `label` is what the
-    former has to say, and whoever writes the files knows the latter.
+    `chain` is the backup and what it is based on, newest first, `indexes` their volumes, the older ones' without their
+    members; `files` are those that are put together. An increment's own ``backup_label`` and ``backup_manifest`` are
+    not extracted: `label` is what the former has to say, and whoever writes the files knows the latter.
     """
 
     chain: tuple[BaseBackup, ...]
@@ -57,8 +57,9 @@ class Content:
 
     @property
     def tar_bytes(self) -> int:
-        """The size of the volumes' content, to measure progress by."""
-        return sum(source.selection.volume.tar_bytes for source in self.sources)
+        """The size of what is extracted and put together, to measure progress by."""
+        own = sum(source.selection.volume.tar_bytes for source in self.sources)
+        return own + sum(file.file_bytes for file in self.files)
 
 
 def read_content(repository: Volumes, backup: BaseBackup) -> Content:
@@ -74,30 +75,44 @@ def read_content(repository: Volumes, backup: BaseBackup) -> Content:
             ),
         )
     chain = tuple(repository.chain(backup))
-    indexes = tuple(tuple(repository.volumes(member)) for member in chain)
-    merged = merge([member.name for member in chain], indexes)
+    indexes: list[tuple[Volume, ...]] = []
+
+    def read() -> Iterator[Sequence[Volume]]:
+        for member in chain:
+            volumes = repository.volumes(member)
+            yield volumes
+            # What is needed of the older ones' members is in what was put together.
+            older = (replace(volume, members=()) for volume in volumes)
+            indexes.append(tuple(older if indexes else volumes))
+
+    merged = merge([member.name for member in chain], read())
     label = _leave_out(merged.selections, backup, LABEL)
     _leave_out(merged.selections, backup, MANIFEST)
-    content = b"".join(reader_of(repository, chain).content(*label))
+    content = b"".join(reader_of(repository, chain).content(0, *label))
     return Content(
         chain=chain,
-        indexes=indexes,
+        indexes=tuple(indexes),
         sources=tuple(
-            Source(selection, partial(repository.volume_pieces, chain[number], selection.volume))
-            for number, selection in merged.selections
+            Source(selection, partial(repository.volume_pieces, backup, selection.volume))
+            for selection in merged.selections
         ),
         files=merged.files,
         label=_whole_label(chain, content),
     )
 
 
-def reader_of(repository: Volumes, chain: Sequence[BaseBackup]) -> FrameReader:
-    """Reads parts of the volumes of a chain."""
+def stored_reader(repository: Volumes, chain: Sequence[BaseBackup]) -> ReadStored:
+    """Reads stored bytes of the volumes of a chain."""
 
     def read(backup: int, volume: Volume, begin: int, end: int) -> Iterator[memoryview]:
         return repository.volume_pieces(chain[backup], volume, begin, end)
 
-    return FrameReader(read)
+    return read
+
+
+def reader_of(repository: Volumes, chain: Sequence[BaseBackup]) -> FrameReader:
+    """Reads parts of the volumes of a chain."""
+    return FrameReader(stored_reader(repository, chain))
 
 
 def broken_chain(backup: BaseBackup, what: str) -> IntegrityError:
@@ -118,16 +133,15 @@ def manifest_path(name: str) -> str:
 
 
 def _leave_out(
-    selections: Sequence[tuple[int, Selection]], backup: BaseBackup, path: str
-) -> tuple[int, Volume, Member]:
+    selections: Sequence[Selection], backup: BaseBackup, path: str
+) -> tuple[Volume, Member]:
     """Select everything but a file of the increment's data directory, and tell where that is."""
     name = f"{backup_folder(backup.name)}/snapshot/data/{path}"
-    for number, selection in selections:
-        if number == 0:
-            for index, member in enumerate(selection.volume.members):
-                if member.name == name:
-                    selection.takes[index] = None
-                    return number, selection.volume, member
+    for selection in selections:
+        for index, member in enumerate(selection.volume.members):
+            if member.name == name:
+                selection.left_out.add(index)
+                return selection.volume, member
     raise broken_chain(backup, f"it has no {path}")
 
 

@@ -9,7 +9,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 import zstandard
 
-from opskit.errors import ErrorKind, IntegrityError, ServerError, StoreError
-from opskit.repository.merge import Selection, Take
+from opskit.errors import ErrorKind, ServerError, StoreError
+from opskit.repository.merge import Selection
+from opskit.repository.tape import check_sha256, content_size, damaged, frames
 from opskit.repository.tar import BLOCK_BYTES, Header, read_header
 from opskit.repository.volumes import Member, Volume
 from opskit.store.disk import write_behind
@@ -27,7 +28,6 @@ _READING_AT_ONCE = 2
 # Linux looks for a contiguous run of memory as long as a write to a file is; from 2 MiB on that takes longer than
 # all the rest of a restore (docs/adr/0030).
 WRITE_BYTES = 1 << 20
-_DAMAGED = "Restore from another backup, and look at the storage under the repository."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def extract(
     Files are written but not synced. Existing files are never followed through links, and never kept.
     """
     run = _Run(placement, threads or min(os.cpu_count() or 1, 8))
-    make_folders([source.selection for source in sources], placement)
+    make_folders((name for source in sources for name in source.selection.names()), placement)
     with (
         ThreadPoolExecutor(run.threads, thread_name_prefix="extract") as working,
         ThreadPoolExecutor(_READING_AT_ONCE, thread_name_prefix="read") as reading,
@@ -94,9 +94,9 @@ def extract(
             raise
 
 
-def make_folders(selections: Sequence[Selection], placement: Placement) -> None:
-    """Make the folders that members lie in, so that frames may be written in any order."""
-    folders = {name.rpartition("/")[0] for selection in selections for name in selection.names()}
+def make_folders(names: Iterable[str], placement: Placement) -> None:
+    """Make the folders that members lie in, so that they may be written in any order."""
+    folders = {name.rpartition("/")[0] for name in names}
     for folder in sorted(folders):
         path = placement.path(folder)
         if path is not None:
@@ -140,32 +140,29 @@ class _Run:
         volume = selection.volume
         sha256 = hashlib.sha256()
         offsets = [member.offset for member in volume.members]
-        position, frames = 0, list[Future[None]]()
+        position, waiting = 0, list[Future[None]]()
         try:
-            for compressed in _frames(volume, source.read(), sha256):
+            for compressed in frames(volume, source.read(), sha256):
                 self._in_flight.acquire()
                 if self.stopped.is_set():
                     self._in_flight.release()
                     break
-                size = _content_size(compressed, volume)
+                size = content_size(compressed, volume)
                 frame = working.submit(
                     self._extract_frame, selection, offsets, position, size, compressed
                 )
                 frame.add_done_callback(lambda _: self._in_flight.release())
-                frames.append(frame)
+                waiting.append(frame)
                 position += size
         finally:
-            wait(frames)
-        for frame in frames:
+            wait(waiting)
+        for frame in waiting:
             frame.result()
         if self.stopped.is_set():
             return
-        if sha256.hexdigest() != volume.sha256 or position != volume.tar_bytes:
-            raise IntegrityError(
-                f"volume {volume.name!r} has the SHA-256 {sha256.hexdigest()[:16]}…,"
-                f" expected {volume.sha256[:16]}…",
-                hint=_DAMAGED,
-            )
+        check_sha256(volume, sha256)
+        if position != volume.tar_bytes:
+            raise damaged(volume, f"it holds {position} bytes, expected {volume.tar_bytes}")
 
     def _extract_frame(
         self, selection: Selection, offsets: list[int], start: int, size: int, compressed: bytes
@@ -181,13 +178,12 @@ class _Run:
                 member = volume.members[number]
                 if member.offset >= stop:
                     break
-                take = selection.takes.get(number)
-                if take is not None or (selection.others and number not in selection.takes):
-                    wanted.append((member, take))
+                if number not in selection.left_out:
+                    wanted.append(member)
             if wanted:
                 tar = self._decompressed(volume, compressed, size)
-                for member, take in wanted:
-                    self._write_member(volume, member, take, tar, start, stop)
+                for member in wanted:
+                    self._write_member(volume, member, tar, start, stop)
         except BaseException:
             self.stopped.set()
             raise
@@ -198,7 +194,6 @@ class _Run:
         self,
         volume: Volume,
         member: Member,
-        take: Take | None,
         tar: memoryview,
         start: int,
         stop: int,
@@ -207,29 +202,21 @@ class _Run:
         begin, end = max(content, start), min(content + member.size, stop)
         header = None
         if member.offset >= start:
-            header = _expected_header(
+            header = expected_header(
                 volume, member, bytes(tar[member.offset - start :][:BLOCK_BYTES])
             )
         elif begin >= end:
             return
-        path = self.placement.path(member.name if take is None else take.name)
+        path = self.placement.path(member.name)
         if path is None:
             return
         try:
             if header is not None and (header.is_folder or header.is_link):
                 self._make_other(member, header, path)
-            elif take is None:
-                self._write_part(path, header, tar[begin - start : end - start], begin - content)
             else:
-                self._write_runs(
-                    path, header, take, tar, content - start, begin - content, end - content
-                )
+                self._write_part(path, header, tar[begin - start : end - start], begin - content)
         except OSError as error:
-            raise StoreError(
-                f"{path!r} cannot be written: {error.strerror}",
-                ErrorKind.STORE_FULL if error.errno == 28 else ErrorKind.STORE_NOT_WRITABLE,
-                "Make room or choose another directory; what had been restored has been removed again.",
-            ) from error
+            raise cannot_write(path, error) from error
 
     def _make_other(self, member: Member, header: Header, path: str) -> None:
         if header.is_folder:
@@ -242,7 +229,7 @@ class _Run:
             os.chown(path, *self.placement.owner, follow_symlinks=False)
 
     def _write_part(self, path: str, header: Header | None, part: memoryview, at: int) -> None:
-        descriptor = _opened(path)
+        descriptor = opened(path)
         try:
             if len(part) < WRITE_BYTES:
                 _write(descriptor, part, at)
@@ -252,41 +239,9 @@ class _Run:
                     _write(descriptor, part, at)
                 write_behind(descriptor, at, at + len(part))
             if header is not None:
-                self._own(descriptor, header)
+                own(descriptor, header, self.placement)
         finally:
             os.close(descriptor)
-
-    def _write_runs(
-        self,
-        path: str,
-        header: Header | None,
-        take: Take,
-        tar: memoryview,
-        content: int,
-        begin: int,
-        end: int,
-    ) -> None:
-        """Write what `take` wants from `begin` to `end` of a member's content, which begins in `tar` at `content`."""
-        descriptor = _opened(path)
-        try:
-            if take.runs is None:
-                _write(descriptor, tar[content + begin : content + end], begin)
-            else:
-                for offset, length, at in take.runs.between(begin, end):
-                    _write(descriptor, tar[content + offset : content + offset + length], at)
-            if header is not None and take.file_bytes is not None:
-                # No run ends behind it; what no backup has is zeros.
-                os.ftruncate(descriptor, take.file_bytes)
-                self._own(descriptor, header)
-        finally:
-            os.close(descriptor)
-
-    def _own(self, descriptor: int, header: Header) -> None:
-        """Give a file the mode and owner that it is to have."""
-        if header.mode != 0o600:
-            os.fchmod(descriptor, header.mode)
-        if self.placement.owner:
-            os.fchown(descriptor, *self.placement.owner)
 
     def _decompressed(self, volume: Volume, compressed: bytes, size: int) -> memoryview:
         """The frame's content, in a buffer that this thread uses again for its next frame."""
@@ -301,54 +256,42 @@ class _Run:
                 while filled < size and (count := reader.readinto(content[filled:])):
                     filled += count
         except zstandard.ZstdError as error:
-            raise _damaged(volume, str(error)) from None
+            raise damaged(volume, str(error)) from None
         if filled != size:
-            raise _damaged(volume, f"a frame holds {filled} bytes, expected {size}")
+            raise damaged(volume, f"a frame holds {filled} bytes, expected {size}")
         return content
 
 
-def _frames(
-    volume: Volume, pieces: Iterator[memoryview], sha256: "hashlib._Hash"
-) -> Iterator[bytes]:
-    """The volume's frames, cut at the sizes that the index tells, while all of it is hashed."""
-    buffer, position = memoryview(b""), 0
-    for size in volume.frames:
-        parts: list[memoryview] = []
-        missing = size
-        while missing:
-            if position == len(buffer):
-                buffer, position = next(pieces, memoryview(b"")), 0
-                if not buffer:
-                    raise _damaged(volume, "it ends early")
-                sha256.update(buffer)
-            part = buffer[position : position + missing]
-            parts.append(part)
-            position += len(part)
-            missing -= len(part)
-        yield b"".join(parts)
-
-
-def _content_size(compressed: bytes, volume: Volume) -> int:
-    try:
-        size: int = zstandard.frame_content_size(compressed)
-    except zstandard.ZstdError as error:
-        raise _damaged(volume, str(error)) from None
-    if size < 0:
-        raise _damaged(volume, "a frame does not tell its size")
-    return size
-
-
-def _expected_header(volume: Volume, member: Member, block: bytes) -> Header:
+def expected_header(volume: Volume, member: Member, block: bytes) -> Header:
+    """The header of a member, if it is the one that the index tells; `IntegrityError` if not."""
     try:
         header = read_header(block)
     except ServerError:
         header = None
     if header is None or (header.name.rstrip("/"), header.size) != (member.name, member.size):
-        raise _damaged(volume, f"its index promises {member.name!r} at byte {member.offset}")
+        raise damaged(volume, f"its index promises {member.name!r} at byte {member.offset}")
     return header
 
 
-def _opened(path: str) -> int:
+def own(descriptor: int, header: Header, placement: Placement) -> None:
+    """Give a file the mode and owner that it is to have."""
+    if header.mode != 0o600:
+        os.fchmod(descriptor, header.mode)
+    if placement.owner:
+        os.fchown(descriptor, *placement.owner)
+
+
+def cannot_write(path: str, error: OSError) -> StoreError:
+    """The error for a file that cannot be written."""
+    return StoreError(
+        f"{path!r} cannot be written: {error.strerror}",
+        ErrorKind.STORE_FULL if error.errno == 28 else ErrorKind.STORE_NOT_WRITABLE,
+        "Make room or choose another directory; what had been restored has been removed again.",
+    )
+
+
+def opened(path: str) -> int:
+    """A file to write to, which may be there already; a link is not followed."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 
@@ -370,7 +313,3 @@ def _make_folder(path: Path, owner: tuple[int, int] | None) -> None:
             continue
         if owner:
             os.chown(folder, *owner)
-
-
-def _damaged(volume: Volume, what: str) -> IntegrityError:
-    return IntegrityError(f"volume {volume.name!r} is damaged: {what}", hint=_DAMAGED)

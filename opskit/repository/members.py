@@ -68,7 +68,11 @@ class WholeMembers:
     @property
     def tar_bytes(self) -> int:
         """About how many bytes of tar they are."""
-        own = sum(volume.tar_bytes for volume in self._content.indexes[0])
+        indexes = self._content.indexes
+        heads = [
+            indexes[0][file.head.volume].members[file.head.member] for file in self._files.values()
+        ]
+        own = sum(volume.tar_bytes for volume in indexes[0]) - sum(head.size for head in heads)
         return own + sum(file.file_bytes for file in self._content.files)
 
     def __iter__(self) -> Iterator[WholeMember]:
@@ -118,25 +122,11 @@ class WholeMembers:
 
     def _pieces(self, file: MergedFile) -> Iterator[FramePart]:
         """The content of a file, in its order; what no backup has is zeros."""
-        runs = []
-        for place, wanted in file.sources:
-            volume = self._content.indexes[place.backup][place.volume]
-            member = volume.members[place.member]
-            if wanted is None:
-                runs.append((0, member.size, 0, place))
-            else:
-                runs += [
-                    (at, length, content, place)
-                    for content, length, at in zip(
-                        wanted.content, wanted.length, wanted.at, strict=True
-                    )
-                ]
         position = 0
-        for at, length, content, place in sorted(runs):
+        for at, length, backup, number, begin in file.runs():
             yield from _zeros(at - position)
-            volume = self._content.indexes[place.backup][place.volume]
-            begin = volume.members[place.member].offset + BLOCK_BYTES + content
-            yield from self._reader.parts(place.backup, volume, begin, begin + length)
+            volume = self._content.indexes[backup][number]
+            yield from self._reader.parts(backup, volume, begin, begin + length)
             position = at + length
         yield from _zeros(file.file_bytes - position)
 

@@ -1,37 +1,28 @@
 """Where every byte of an incremental backup's files is: in itself, or in one of the backups that it is based on.
 
 A pure function of the indexes, which tell the blocks that each ``INCREMENTAL.`` file holds. So a restore knows before
-it reads anything what it wants of which volume, and writes each block once, in any order.
+it reads anything what it wants of which volume. The indexes are looked at one after the other, newest first, and only
+what is taken of each is kept.
 """
 
 from array import array
-from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from opskit.errors import ErrorKind, IntegrityError
 from opskit.repository.blocks import PREFIX, Blocks
 from opskit.repository.snapshot import backup_folder
+from opskit.repository.tar import BLOCK_BYTES
 from opskit.repository.volumes import Member, Volume
 
 
 class Runs(NamedTuple):
-    """What of a member goes where in a file: `length` bytes from `content` on, to `at`, by rising `content`."""
+    """What of a member goes where in a file: `length` bytes from `content` on, to `at`; both rise."""
 
     content: Sequence[int]
     length: Sequence[int]
     at: Sequence[int]
-
-    def between(self, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """The runs, or parts of them, that lie in the content from `begin` up to `end`: (content, length, at)."""
-        number = max(bisect_right(self.content, begin) - 1, 0)
-        while number < len(self.content) and self.content[number] < end:
-            start = max(self.content[number], begin)
-            stop = min(self.content[number] + self.length[number], end)
-            if start < stop:
-                yield start, stop - start, self.at[number] + start - self.content[number]
-            number += 1
 
 
 class Place(NamedTuple):
@@ -42,16 +33,22 @@ class Place(NamedTuple):
     member: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Take:
-    """What is taken of a member: the file that it goes to, by its final name, and which runs; `None` for all of it.
+class Source(NamedTuple):
+    """What a file takes of a member: of which backup and volume, where in its tar the content begins, and which runs.
 
-    With `file_bytes` it is the member that the file's size, mode and owner come from.
+    Without `runs` it is all of the content, `size` bytes.
     """
 
-    name: str
+    backup: int
+    volume: int
+    begin: int
+    size: int
     runs: Runs | None
-    file_bytes: int | None = None
+
+
+# Bytes of a file: from where on, how many, and of which backup, which of its volumes and from where on in its tar they
+# are. A plain tuple: there may be a million of them.
+Run = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,163 +61,187 @@ class MergedFile:
     name: str
     file_bytes: int
     head: Place
-    sources: tuple[tuple[Place, Runs | None], ...]
+    sources: tuple[Source, ...]
     copy_of: int | None
 
+    def runs(self) -> list[Run]:
+        """All runs of the file, in its order; what lies between them is zeros."""
+        runs: list[Run] = []
+        for backup, volume, begin, size, wanted in self.sources:
+            if wanted is None:
+                if size:
+                    runs.append((0, size, backup, volume, begin))
+                continue
+            runs += [
+                (at, length, backup, volume, begin + content)
+                for content, length, at in zip(*wanted, strict=True)
+            ]
+        runs.sort()
+        return runs
 
-@dataclass(slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What is wanted of a volume. Members that `takes` does not name are taken as they are if `others`, else not.
-
-    A member that is named with `None` is not taken.
-    """
+    """A volume of which all members are wanted as they are, but for those that are `left_out`, by their numbers."""
 
     volume: Volume
-    others: bool
-    takes: dict[int, Take | None] = field(default_factory=dict)
+    left_out: set[int] = field(default_factory=set)
 
     def names(self) -> Iterator[str]:
-        """The files and folders that something of the volume goes to."""
+        """The members that are wanted."""
         for number, member in enumerate(self.volume.members):
-            take = self.takes.get(number)
-            if take is not None:
-                yield take.name
-            elif self.others and number not in self.takes:
+            if number not in self.left_out:
                 yield member.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge:
-    """An incremental backup put together: its files that are not whole in itself, and what is wanted of each volume.
-
-    `selections` are those of the newest backup's volumes first; volumes without anything wanted are not among them.
-    """
+    """An incremental backup put together: its files that are not whole in itself, and its volumes with what is."""
 
     files: tuple[MergedFile, ...]
-    selections: tuple[tuple[int, Selection], ...]
+    selections: tuple[Selection, ...]
 
 
 def whole(volumes: Sequence[Volume]) -> list[Selection]:
-    """All that a full backup's volumes hold."""
-    return [Selection(volume=volume, others=True) for volume in volumes]
+    """All that volumes hold."""
+    return [Selection(volume=volume) for volume in volumes]
 
 
-def merge(names: Sequence[str], indexes: Sequence[Sequence[Volume]]) -> Merge:
+def merge(names: Sequence[str], indexes: Iterable[Sequence[Volume]]) -> Merge:
     """Put a chain together.
 
     Parameters
     ----------
     names, indexes
-        The backups, newest first, down to the full one, and their volumes.
+        The backups, newest first, down to the full one, and their volumes; these are asked for one after the other.
 
     Raises
     ------
     IntegrityError
         What one of them is based on is not in the others.
     """
-    folders = [len(backup_folder(name)) for name in names]
-    older = [
-        {member.name[folders[backup] :]: place for place, member in _members(backup, volumes)}
-        for backup, volumes in enumerate(indexes)
-        if backup > 0
-    ]
+    coming = iter(indexes)
+    selections = whole(next(coming))
+    files: list[_Growing] = []
     root = backup_folder(names[0])
-    selections = {
-        (backup, number): Selection(volume=volume, others=backup == 0)
-        for backup, volumes in enumerate(indexes)
-        for number, volume in enumerate(volumes)
-    }
-    files = []
-    for place, member in _members(0, indexes[0]):
-        if member.blocks is None:
-            continue
-        file = _put_together(root, place, member.name[folders[0] :], member.blocks, older, indexes)
-        files.append(file)
-        for source, runs in file.sources:
-            selections[source[:2]].takes[source.member] = Take(
-                name=file.name,
-                runs=runs,
-                file_bytes=file.file_bytes if source == place else None,
-            )
+    for number, selection in enumerate(selections):
+        for index, member in enumerate(selection.volume.members):
+            if member.blocks is not None:
+                selection.left_out.add(index)
+                files.append(_Growing(root, Place(0, number, index), member, member.blocks))
+    unfinished = files
+    for backup, volumes in enumerate(coming, start=1):
+        found = _find(unfinished, volumes, len(backup_folder(names[backup])))
+        for file in unfinished:
+            file.add(backup, *found[file.path])
+        unfinished = [file for file in unfinished if not file.is_whole]
+    for file in unfinished:
+        raise file.is_missing()
     return Merge(
-        files=tuple(files),
-        selections=tuple(
-            (backup, selection)
-            for (backup, _), selection in selections.items()
-            if selection.others or selection.takes
-        ),
+        files=tuple(file.merged() for file in files),
+        selections=tuple(selections),
     )
 
 
-def _members(backup: int, volumes: Sequence[Volume]) -> Iterator[tuple[Place, Member]]:
+def _find(
+    files: Sequence["_Growing"], volumes: Sequence[Volume], folder: int
+) -> dict[str, tuple[int, Member]]:
+    """The members that the files are based on, and their volumes' numbers; `IntegrityError` if one is not there."""
+    wanted = {file.path for file in files}
+    found = {}
     for number, volume in enumerate(volumes):
-        for index, member in enumerate(volume.members):
-            yield Place(backup, number, index), member
+        for member in volume.members:
+            path = member.name[folder:]
+            if member.blocks is not None:
+                path = _final(path)
+            if path in wanted:
+                found[path] = number, member
+    for file in files:
+        if file.path not in found:
+            raise file.is_missing()
+    return found
 
 
-def _put_together(
-    root: str,
-    head: Place,
-    path: str,
-    blocks: Blocks,
-    older: Sequence[dict[str, Place]],
-    indexes: Sequence[Sequence[Volume]],
-) -> MergedFile:
-    """Find each block in the newest backup that has it, as `pg_combinebackup` does."""
+def _final(path: str) -> str:
     folder, _, name = path.rpartition("/")
-    final = f"{folder}/{name.removeprefix(PREFIX)}"
-    sources: list[tuple[Place, Runs | None]] = [
-        (head, _runs(blocks, range(len(blocks.numbers)), blocks.numbers))
-    ]
-    found = bytearray(blocks.truncation)
-    _mark(found, blocks.numbers)
-    untouched = not blocks.numbers
-    copy_of = None
-    for backup, places in enumerate(older, start=1):
-        place = places.get(final) or places.get(path)
-        if place is None:
-            raise IntegrityError(
-                f"backup {root.rpartition('/')[2]!r} has changes of {final[1:]!r}, and none of the backups"
-                " that it is based on has the file",
-                ErrorKind.INCOMPLETE,
-                "Restore from another backup, and look at the storage under the repository.",
-            )
-        member = indexes[backup][place.volume].members[place.member]
-        if member.blocks is None:
-            if untouched and member.size == blocks.file_bytes:
-                copy_of = backup
-                sources.append((place, None))
-            elif runs := _rest(found, member.size // blocks.block_bytes, blocks.block_bytes):
-                sources.append((place, runs))
-            break
-        numbers = member.blocks.numbers
-        wanted = [
-            index
-            for index, number in enumerate(numbers)
-            if number < blocks.truncation and not found[number]
-        ]
-        if wanted:
-            sources.append((place, _runs(member.blocks, wanted, numbers)))
-            _mark(found, [numbers[index] for index in wanted])
-            untouched = False
-    return MergedFile(
-        name=f"{root}{final}",
-        file_bytes=blocks.file_bytes,
-        head=head,
-        sources=tuple(sources),
-        copy_of=copy_of,
-    )
+    return f"{folder}/{name.removeprefix(PREFIX)}"
 
 
-def _mark(found: bytearray, numbers: Sequence[int]) -> None:
-    for number in numbers:
-        if number < len(found):
-            found[number] = 1
+class _Growing:
+    """A file while its blocks are looked for: each in the newest backup that has it, as `pg_combinebackup` does."""
+
+    __slots__ = ("_blocks", "_copy_of", "_found", "_head", "_root", "_sources", "is_whole", "path")
+
+    def __init__(self, root: str, head: Place, member: Member, blocks: Blocks) -> None:
+        self.path = _final(member.name[len(root) :])
+        self.is_whole = False
+        self._root, self._head, self._blocks = root, head, blocks
+        self._sources: list[Source] = []
+        self._copy_of: int | None = None
+        self._found: bytearray | None = None  # a byte a block, as soon as there is one
+        if blocks.numbers:
+            self._take(head.backup, head.volume, member, blocks, range(len(blocks.numbers)))
+
+    def add(self, backup: int, volume: int, member: Member) -> None:
+        """Take from the next older backup's member what no newer one has."""
+        size, truncation, found = self._blocks.block_bytes, self._blocks.truncation, self._found
+        if member.blocks is not None:
+            numbers = member.blocks.numbers
+            wanted = [
+                index
+                for index, number in enumerate(numbers)
+                if number < truncation and not (found is not None and found[number])
+            ]
+            if wanted:
+                self._take(backup, volume, member, member.blocks, wanted)
+            return
+        self.is_whole = True
+        if found is None and member.size == self._blocks.file_bytes:
+            self._copy_of = backup
+            runs = None
+        else:
+            runs = _rest(found or bytearray(truncation), member.size // size, size)
+            if runs is None:
+                return
+        begin = member.offset + BLOCK_BYTES
+        self._sources.append(Source(backup, volume, begin, member.size, runs))
+
+    def merged(self) -> MergedFile:
+        """The file, whole."""
+        return MergedFile(
+            name=f"{self._root}{self.path}",
+            file_bytes=self._blocks.file_bytes,
+            head=self._head,
+            sources=tuple(self._sources),
+            copy_of=self._copy_of,
+        )
+
+    def is_missing(self) -> IntegrityError:
+        """The error for a file that no older backup has."""
+        return IntegrityError(
+            f"backup {self._root.rpartition('/')[2]!r} has changes of {self.path[1:]!r}, and none of the backups"
+            " that it is based on has the file",
+            ErrorKind.INCOMPLETE,
+            "Restore from another backup, and look at the storage under the repository.",
+        )
+
+    def _take(
+        self, backup: int, volume: int, member: Member, blocks: Blocks, indexes: Sequence[int]
+    ) -> None:
+        begin = member.offset + BLOCK_BYTES
+        runs = _runs(blocks, indexes)
+        self._sources.append(Source(backup, volume, begin, member.size, runs))
+        if self._found is None:
+            self._found = bytearray(self._blocks.truncation)
+        found, numbers = self._found, blocks.numbers
+        for index in indexes:
+            if numbers[index] < len(found):
+                found[numbers[index]] = 1
 
 
-def _runs(blocks: Blocks, indexes: Sequence[int], numbers: Sequence[int]) -> Runs:
+def _runs(blocks: Blocks, indexes: Sequence[int]) -> Runs:
     """The blocks of an ``INCREMENTAL.`` file at `indexes`, neighbours in it and in the file as one run."""
-    size, offset = blocks.block_bytes, blocks.content_offset
+    size, offset, numbers = blocks.block_bytes, blocks.content_offset, blocks.numbers
     content, length, at = array("q"), array("q"), array("q")
     previous = -2
     for index in indexes:

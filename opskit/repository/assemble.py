@@ -1,0 +1,240 @@
+"""The files of an increment, put together of all that it is based on: each written once, from its beginning to its end.
+
+The calling thread works out which runs of which frames a stretch of a file consists of; others read, decompress, write
+and sum up, each a stretch while its processor has it at hand.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from crc32c import crc32c
+
+from opskit.model.manifest import checksum_text
+from opskit.repository.content import Content
+from opskit.repository.extract import (
+    WRITE_BYTES,
+    Placement,
+    cannot_write,
+    expected_header,
+    make_folders,
+    opened,
+    own,
+)
+from opskit.repository.frames import ReadStored
+from opskit.repository.merge import MergedFile
+from opskit.repository.stretches import STRETCH_BYTES, Cutter, Frame, Frames, Piece, Stretch
+from opskit.repository.tar import BLOCK_BYTES
+
+_STRETCHES_AT_ONCE = 64  # small files that are handed over together
+_MOST_PIECES = 1024  # IOV_MAX of Linux
+_ZEROS = memoryview(bytes(STRETCH_BYTES))
+
+Result = TypeVar("Result")
+
+
+def assemble(
+    content: Content,
+    placement: Placement,
+    read: ReadStored,
+    known: Callable[[MergedFile], str | None],
+    *,
+    advance: Callable[[int], None],
+    check: Callable[[], None],
+    threads: int | None = None,
+) -> list[str]:
+    """Write `content.files` to their places, and hold every volume that is read for them against its SHA-256.
+
+    Parameters
+    ----------
+    read
+        The stored bytes of a volume.
+    known
+        The checksum of a file, where some manifest has it.
+    advance
+        Told how many bytes were written since the last call; called by the calling thread, as `check` is.
+    threads
+        How many stretches are worked on at once.
+
+    Returns
+    -------
+    The CRC32C of each file, as a manifest has it.
+
+    Raises
+    ------
+    IntegrityError
+        A volume is damaged or missing. Files have been written by then: the caller removes them.
+    StoreError
+        A file cannot be written.
+
+    Effects
+    -------
+    Files are written but not synced.
+    """
+    count = threads or min(os.cpu_count() or 1, 8)
+    make_folders((file.name for file in content.files), placement)
+    checksums = [known(file) for file in content.files]
+    sums = [0] * len(checksums)
+    shifts: dict[int, Shift] = {}
+
+    def written(stretches: list[Stretch], found: list[int]) -> None:
+        for stretch, crc in zip(stretches, found, strict=True):
+            if stretch.at:
+                shift = shifts.get(stretch.length) or Shift(stretch.length)
+                if stretch.length == STRETCH_BYTES:
+                    shifts[stretch.length] = shift
+                crc ^= shift.of(sums[stretch.number])
+            sums[stretch.number] = crc
+        advance(sum(stretch.length for stretch in stretches))
+
+    with ThreadPoolExecutor(count, thread_name_prefix="assemble") as working:
+        frames = Frames(content, read, working, count)
+        writer = _Writer(content, placement, checksums)
+        pending: deque[tuple[list[Stretch], Future[list[int]]]] = deque()
+        try:
+            for stretches in _batches(Cutter(content, frames).stretches()):
+                pending.append((stretches, working.submit(writer.write, stretches)))
+                if len(pending) > count:
+                    stretches, future = pending.popleft()
+                    written(stretches, _result(future, check))
+            for stretches, future in pending:
+                written(stretches, _result(future, check))
+            for tape in frames.finish():
+                _result(tape, check)
+        except BaseException:
+            working.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [checksum or checksum_text(crc) for checksum, crc in zip(checksums, sums, strict=True)]
+
+
+class Shift:
+    """What becomes of a CRC32C when so many bytes follow: of theirs alone, the sum of both is that of all bytes."""
+
+    def __init__(self, count: int) -> None:
+        self._zeros = _ZEROS[:count]
+        self._none = crc32c(self._zeros)
+        self._bits: list[int] | None = None
+        self._asked = 0
+
+    def of(self, crc: int) -> int:
+        """The CRC32C of some bytes, moved by the count of the others."""
+        # Linear in its bits, since crc32c(zeros, a ^ b) is crc32c(zeros, a) ^ crc32c(zeros, b) ^ crc32c(zeros, 0).
+        self._asked += 1
+        if self._bits is None and self._asked > 32:
+            self._bits = [crc32c(self._zeros, 1 << bit) ^ self._none for bit in range(32)]
+        if self._bits is None:
+            return crc32c(self._zeros, crc) ^ self._none
+        moved = 0
+        for bit in self._bits:
+            if crc & 1:
+                moved ^= bit
+            crc >>= 1
+        return moved
+
+
+def _batches(stretches: Iterator[Stretch]) -> Iterator[list[Stretch]]:
+    """Several small files at a time."""
+    batch, length = list[Stretch](), 0
+    for stretch in stretches:
+        batch.append(stretch)
+        length += stretch.length
+        if length >= STRETCH_BYTES or len(batch) == _STRETCHES_AT_ONCE:
+            yield batch
+            batch, length = [], 0
+    if batch:
+        yield batch
+
+
+class _Writer:
+    """Writes stretches of files; what working threads do."""
+
+    def __init__(
+        self, content: Content, placement: Placement, checksums: Sequence[str | None]
+    ) -> None:
+        self._content, self._placement, self._checksums = content, placement, checksums
+
+    def write(self, stretches: Sequence[Stretch]) -> list[int]:
+        """Write them, and give the CRC32C of each, or 0 where the file's is known."""
+        return [self._write(stretch) for stretch in stretches]
+
+    def _write(self, stretch: Stretch) -> int:
+        file = self._content.files[stretch.number]
+        path = self._placement.path(file.name)
+        views = _views(stretch.pieces)
+        if path is None:
+            return 0
+        try:
+            descriptor = opened(path)
+            try:
+                if stretch.head is not None:
+                    self._prepare(descriptor, file, *stretch.head)
+                _write_all(descriptor, views, stretch.at)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        if self._checksums[stretch.number] is not None:
+            return 0
+        crc = 0
+        for view in views:
+            crc = crc32c(view, crc)
+        return crc
+
+    def _prepare(self, descriptor: int, file: MergedFile, frame: Frame, begin: int) -> None:
+        backup, volume, member = file.head
+        source = self._content.indexes[backup][volume]
+        block = bytes(frame.content()[begin : begin + BLOCK_BYTES])
+        header = expected_header(source, source.members[member], block)
+        own(descriptor, header, self._placement)
+
+
+def _views(pieces: Sequence[Piece]) -> list[memoryview]:
+    contents: dict[Frame, memoryview] = {}
+    views = []
+    for frame, begin, end in pieces:
+        if frame is None:
+            views.append(_ZEROS[: end - begin])
+            continue
+        content = contents.get(frame)
+        if content is None:
+            content = contents[frame] = frame.content()
+        views.append(content[begin:end])
+    return views
+
+
+def _write_all(descriptor: int, views: Sequence[memoryview], at: int) -> None:
+    """Write them behind each other."""
+    for call in _calls(views):
+        while call:
+            written = os.pwritev(descriptor, call, at)
+            at += written
+            while call and written >= len(call[0]):
+                written -= len(call.pop(0))
+            if call:
+                call[0] = call[0][written:]
+
+
+def _calls(views: Sequence[memoryview]) -> Iterator[list[memoryview]]:
+    """What is written by one call: `WRITE_BYTES`, of not too many pieces."""
+    call, room = list[memoryview](), WRITE_BYTES
+    for view in views:
+        while len(view) > room:
+            call.append(view[:room])
+            yield call
+            view, call, room = view[room:], [], WRITE_BYTES
+        call.append(view)
+        room -= len(view)
+        if len(call) == _MOST_PIECES:
+            yield call
+            call, room = [], WRITE_BYTES
+    if call:
+        yield call
+
+
+def _result(future: Future[Result], check: Callable[[], None]) -> Result:
+    while not wait([future], timeout=0.1).done:
+        check()
+    check()
+    return future.result()

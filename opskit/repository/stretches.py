@@ -1,0 +1,191 @@
+"""What stretches of the files of an increment consist of: which runs of which frames of the backups of its chain.
+
+Backups of a chain hold their files in about the same order, so each frame is decompressed about once, and only few are
+kept.
+"""
+
+import threading
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future
+from functools import partial
+from typing import NamedTuple
+
+from opskit.repository.compression import decompress
+from opskit.repository.content import Content
+from opskit.repository.frames import ReadStored
+from opskit.repository.merge import MergedFile
+from opskit.repository.tape import Tape, damaged
+from opskit.repository.volumes import Volume
+
+STRETCH_BYTES = 4 << 20
+
+
+class Frame:
+    """A frame of a volume, decompressed by the first thread that asks for its content."""
+
+    __slots__ = ("_content", "_number", "_opening", "_size", "_tape")
+
+    def __init__(self, tape: Tape, number: int, size: int) -> None:
+        self._tape, self._number, self._size = tape, number, size
+        self._opening = threading.Lock()
+        self._content: memoryview | None = None
+
+    def content(self) -> memoryview:
+        """Its content; `IntegrityError` if it is damaged."""
+        with self._opening:
+            if self._content is None:
+                try:
+                    content = decompress(self._tape.frame(self._number))
+                except ValueError as error:
+                    raise damaged(self._tape.volume, str(error)) from None
+                if len(content) != self._size:
+                    raise damaged(
+                        self._tape.volume,
+                        f"a frame holds {len(content)} bytes, expected {self._size}",
+                    )
+                self._content = memoryview(content)
+            return self._content
+
+
+# A run of bytes: of which frame's content, from where to where; of zeros without a frame. A chain has a million of
+# these, and a plain tuple takes half of a NamedTuple's time.
+Piece = tuple[Frame | None, int, int]
+
+
+class Stretch(NamedTuple):
+    """Bytes of a file from `at` on; the first one of a file has the frame of its header, and the place in that."""
+
+    number: int
+    at: int
+    length: int
+    pieces: Sequence[Piece]
+    head: tuple[Frame, int] | None
+
+
+class Frames:
+    """The frames of a chain's volumes; those that were used last are kept."""
+
+    def __init__(self, content: Content, read: ReadStored, working: Executor, threads: int) -> None:
+        self._content, self._read, self._working = content, read, working
+        self._passed = 2 * threads
+        # In each backup the files that are being written are in one frame of one volume, or come to the next.
+        self._most = len(content.chain) + 2 * threads + 4
+        self._frames: OrderedDict[tuple[int, int, int], Frame] = OrderedDict()
+        self._current: dict[int, tuple[int, int, int]] = {}
+        self._starts: dict[tuple[int, int], Sequence[int]] = {}
+        self._tapes: dict[tuple[int, int], Tape] = {}
+        self._open: OrderedDict[tuple[int, int], Tape] = OrderedDict()
+        self._finishing: list[Future[None]] = []
+
+    def volume(self, backup: int, number: int) -> Volume:
+        """The volume that `frame` reads from."""
+        return self._content.indexes[backup][number]
+
+    def at(self, backup: int, volume: int, begin: int) -> tuple[int, int, Frame]:
+        """The frame with the byte `begin` of a volume's tar, and from where to where it reaches: start, stop, frame."""
+        starts = self._starts.get((backup, volume))
+        if starts is None:
+            starts = self._starts[backup, volume] = self.volume(backup, volume).frame_starts()
+        number = bisect_right(starts, begin) - 1
+        tape = self._tape(backup, volume)
+        stop = starts[number + 1] if number + 1 < len(starts) else tape.volume.tar_bytes
+        if number < 0 or begin >= stop:
+            raise damaged(tape.volume, f"its index leads to byte {begin}")
+        key = (backup, volume, number)
+        frame = self._frames.get(key)
+        if frame is None:
+            frame = self._frames[key] = Frame(tape, number, stop - starts[number])
+        self._current[backup] = key
+        for used in self._current.values():  # also by those who do not ask again
+            if used in self._frames:
+                self._frames.move_to_end(used)
+        if len(self._frames) > self._most:
+            self._frames.popitem(last=False)
+        return starts[number], stop, frame
+
+    def finish(self) -> list[Future[None]]:
+        """Have all volumes read to their ends and held against their checksums."""
+        while self._open:
+            self._finish_oldest()
+        return self._finishing
+
+    def _tape(self, backup: int, number: int) -> Tape:
+        key = (backup, number)
+        tape = self._tapes.get(key)
+        if tape is None:
+            volume = self.volume(backup, number)
+            tape = Tape(volume, partial(self._read, backup, volume), self._passed)
+            self._tapes[key] = self._open[key] = tape
+            if len(self._open) > self._most:
+                self._finish_oldest()
+        elif key in self._open:
+            self._open.move_to_end(key)
+        return tape
+
+    def _finish_oldest(self) -> None:
+        _, tape = self._open.popitem(last=False)
+        self._finishing.append(self._working.submit(tape.finish))
+
+
+class Cutter:
+    """Tells what stretches of files consist of."""
+
+    def __init__(self, content: Content, frames: Frames) -> None:
+        self._content, self._frames = content, frames
+        self._current: dict[int, tuple[int, int, int, Frame | None]] = {}
+
+    def stretches(self) -> Iterator[Stretch]:
+        """All of all files."""
+        for number, file in enumerate(self._content.files):
+            backup, volume, member = file.head
+            offset = self._frames.volume(backup, volume).members[member].offset
+            start, _, frame = self._frames.at(backup, volume, offset)
+            head: tuple[Frame, int] | None = (frame, offset - start)
+            at, length, pieces, most = 0, 0, list[Piece](), self._first_bytes(file)
+            for piece in self._pieces(file):
+                source, begin, end = piece
+                while length + end - begin > most:
+                    part = most - length
+                    pieces.append((source, begin, begin + part))
+                    yield Stretch(number, at, most, pieces, head)
+                    at, length, pieces, head, most = at + most, 0, [], None, STRETCH_BYTES
+                    begin += part
+                    piece = source, begin, end
+                pieces.append(piece)
+                length += end - begin
+            if pieces or head is not None:
+                yield Stretch(number, at, length, pieces, head)
+
+    def _first_bytes(self, file: MergedFile) -> int:
+        """How long the first stretch is: up to the end of a frame of the backup that most comes from.
+
+        The others then end where a frame ends, too, and are written by the thread that has just decompressed it.
+        """
+        if not file.file_bytes or not file.sources:
+            return STRETCH_BYTES
+        backup, volume, begin, _, _ = file.sources[-1]
+        _, stop, _ = self._frames.at(backup, volume, begin)
+        return min(stop - begin, STRETCH_BYTES)
+
+    def _pieces(self, file: MergedFile) -> Iterator[Piece]:
+        """A file's bytes in their order, cut where frames are; what no backup has is zeros."""
+        position = 0
+        current, nowhere = self._current, (-1, 0, 0, None)
+        for at, length, backup, volume, begin in file.runs():
+            if at > position:
+                yield None, 0, at - position
+            position = at + length
+            in_volume, start, stop, frame = current.get(backup, nowhere)
+            if in_volume == volume and start <= begin and begin + length <= stop:
+                yield frame, begin - start, begin - start + length
+                continue
+            while length:
+                start, stop, frame = self._frames.at(backup, volume, begin)
+                part = min(length, stop - begin)
+                yield frame, begin - start, begin - start + part
+                begin, length = begin + part, length - part
+            current[backup] = volume, start, stop, frame
+        if file.file_bytes > position:
+            yield None, 0, file.file_bytes - position
