@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from opskit.model.backup import BackupKind, BaseBackup, Trigger
+from opskit.model.backup import BaseBackup
 from opskit.model.lsn import Lsn
 from opskit.model.timeline import read_history
 from opskit.model.wal import WalSegment
@@ -15,6 +15,7 @@ from opskit.operations.wal_path import PathFinder
 from opskit.repository.wal import WalArchive, contiguous
 from opskit.store import MemoryStore
 from tests.property import repeatable
+from tests.support.records import record
 
 SIZE = 16  # bytes a segment: enough for a partial to be shorter
 SEGMENTS = 6
@@ -91,31 +92,12 @@ def build(shape: Shape) -> WalArchive:
 
 def backup_ending(lsn: int, timeline: int) -> BaseBackup:
     """A backup that ends there."""
-    at = datetime(2026, 11, 22, 14, 3, 5, tzinfo=UTC)
-    return BaseBackup(
-        name="20261122T140305Z",
-        cluster="main",
-        system_identifier="7",
-        postgresql_version="18.0",
-        kind=BackupKind.FULL,
-        trigger=Trigger.ON_DEMAND,
-        parent=None,
-        started_at=at,
-        stopped_at=at,
+    return record(
+        datetime(2026, 11, 22, 14, 3, 5, tzinfo=UTC),
         start_lsn=Lsn(0),
         stop_lsn=Lsn(lsn),
         timeline=timeline,
         wal_segment_bytes=SIZE,
-        data_checksums=True,
-        superuser="focker",
-        tablespaces=(),
-        cluster_bytes=0,
-        stored_bytes=0,
-        volumes=0,
-        index_sha256="",
-        manifest_sha256="",
-        note="",
-        opskit_version="",
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from opskit.model.backup import BackupKind, BaseBackup, Trigger, write_record
+from opskit.model.backup import BaseBackup, write_record
 from opskit.model.lsn import Lsn
 from opskit.model.wal import WalSegment
 from opskit.repository import Repository
@@ -12,6 +12,7 @@ from opskit.repository.compression import compress
 from opskit.repository.index import write_index
 from opskit.repository.volumes import Volume, volume_name
 from opskit.store import Store
+from tests.support.records import record
 from tests.support.wal import SYSTEM, made_up
 
 SEGMENT = 1 << 20
@@ -38,30 +39,18 @@ def made_up_backup(
             )
         )
     index, manifest = write_index(kept), compress(b'{ "Path": "x" }')
-    backup = BaseBackup(
-        name=name,
-        cluster="main",
+    backup = record(
+        stopped_at - timedelta(seconds=90),
         system_identifier=SYSTEM,
         postgresql_version="18.1",
-        kind=BackupKind.FULL,
-        trigger=Trigger.SCHEDULED,
-        parent=None,
-        started_at=stopped_at - timedelta(seconds=90),
         stopped_at=stopped_at,
         start_lsn=Lsn(segment * SEGMENT + 40),
         stop_lsn=Lsn(segment * SEGMENT + 400),
-        timeline=1,
-        wal_segment_bytes=SEGMENT,
-        data_checksums=True,
-        superuser="focker",
-        tablespaces=(),
         cluster_bytes=20_000,
         stored_bytes=sum(volume.stored_bytes for volume in kept),
         volumes=volumes,
         index_sha256=hashlib.sha256(index).hexdigest(),
         manifest_sha256=hashlib.sha256(manifest).hexdigest(),
-        note="",
-        opskit_version="0",
     )
     store.put(f"main/backups/{name}/index.json.zst", [index])
     store.put(f"main/backups/{name}/backup_manifest.zst", [manifest])

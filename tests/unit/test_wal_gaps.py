@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from opskit.errors import IntegrityError
-from opskit.model.backup import BackupKind, BaseBackup, Trigger
+from opskit.model.backup import BaseBackup
 from opskit.model.lsn import Lsn
 from opskit.model.wal import WalSegment
 from opskit.operations.download_wal import choose_wal
@@ -16,6 +16,7 @@ from opskit.operations.wal_place import archive_place
 from opskit.repository import Repository
 from opskit.repository.wal import WalArchive
 from opskit.store import LocalStore
+from tests.support.records import record
 from tests.support.wal import SYSTEM, made_up
 
 SIZE = 1 << 20
@@ -51,31 +52,12 @@ def put_partial(archive: WalArchive, timeline: int, number: int) -> None:
 
 def backup(number: int, timeline: int = 1) -> BaseBackup:
     """A backup that was taken within a segment."""
-    at = datetime(2026, 11, 22, 14, number, tzinfo=UTC)
-    return BaseBackup(
-        name=f"20261122T14{number:02}00Z",
-        cluster="main",
+    return record(
+        datetime(2026, 11, 22, 14, number, tzinfo=UTC),
         system_identifier=SYSTEM,
-        postgresql_version="18.1",
-        kind=BackupKind.FULL,
-        trigger=Trigger.ON_DEMAND,
-        parent=None,
-        started_at=at,
-        stopped_at=at,
         start_lsn=Lsn(number * SIZE + 40),
         stop_lsn=Lsn(number * SIZE + 400),
         timeline=timeline,
-        wal_segment_bytes=SIZE,
-        data_checksums=True,
-        superuser="focker",
-        tablespaces=(),
-        cluster_bytes=1,
-        stored_bytes=1,
-        volumes=1,
-        index_sha256="",
-        manifest_sha256="",
-        note="",
-        opskit_version="0",
     )
 
 
