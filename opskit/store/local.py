@@ -83,7 +83,7 @@ class LocalStore(ObstoreReader):
             for position in range(start, end, self.piece_bytes):
                 upto = min(position + self.piece_bytes, end)
                 with self._failures(name):
-                    piece = os.pread(descriptor, upto - position, position)
+                    piece = _pread(descriptor, upto - position, position)
                 yield whole(name, memoryview(piece), position, upto, end)
         finally:
             os.close(descriptor)
@@ -156,6 +156,17 @@ class LocalStore(ObstoreReader):
         return StoreError(
             f"{self.url} failed at {name!r}: {error.strerror}", ErrorKind.STORE_FAILED
         )
+
+
+def _pread(descriptor: int, count: int, position: int) -> bytes:
+    """So many bytes, fewer only where the file ends: one read may give less anywhere (pread(2))."""
+    piece = os.pread(descriptor, count, position)
+    while len(piece) < count:
+        more = os.pread(descriptor, count - len(piece), position + len(piece))
+        if not more:
+            break
+        piece += more
+    return piece
 
 
 def _open(path: Path) -> int:
