@@ -1,7 +1,6 @@
 """A backup taken from a standby is one like any other; a standby that is promoted meanwhile ends it."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -93,9 +92,10 @@ def test_a_backup_of_a_standby_goes_on_by_the_primary_s_wal(
     source, replica = cluster(primary), cluster(standby)
     with streaming(primary, source.repository):
         with happening(primary) as events:
-            time.sleep(0.3)
+            wait_until(lambda: len(events) >= 5)
             backup = replica.create_backup()
-            time.sleep(0.3)
+            meanwhile = len(events)
+            wait_until(lambda: len(events) >= meanwhile + 5)
         [[now]] = primary.query("SELECT clock_timestamp()").rows
         middle = max(events)
         primary.query("INSERT INTO events SELECT FROM generate_series(1, 100)")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from opskit.config import Settings
@@ -62,11 +62,12 @@ def interrupted(
     by: signal.Signals,
     once: Callable[[], bool] = lambda: True,
 ) -> int:
-    """Send it a signal some seconds after `once` is true; its exit code."""
+    """Send it a signal some seconds after `once` is true, unless it ends before; its exit code."""
     with started(settings, *arguments) as process:
         while not once() and process.poll() is None:
             time.sleep(0.005)
-        time.sleep(after)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(after)  # its outputs are no longer than a pipe
         process.send_signal(by)
         process.communicate(timeout=60)
         return process.returncode
