@@ -133,9 +133,13 @@ def consolidate_contest(
     opskit: OpskitKeeper, native: NativeKeeper, increments: int, can: bool
 ) -> Contest:
     """One full backup made of a chain: in the repository, or as an archive to take away."""
-    download = Side(
-        name="opskit download", run=opskit.download, clear=opskit.clear_downloaded, rounds=1
-    )
+
+    def clear_download() -> None:
+        opskit.clear_downloaded()
+        if can:  # what is downloaded is the chain
+            opskit.back_to_copy()
+
+    download = Side(name="opskit download", run=opskit.download, clear=clear_download, rounds=1)
     consolidate = Side(name="opskit consolidate", run=opskit.consolidate, clear=opskit.back_to_copy)
     if can:
         opskit.keep_copy()

@@ -40,7 +40,8 @@ def _contest(place: Place, backup: BaseBackup, ours: Served, theirs: Served) -> 
     return Contest(
         title=f"Download of {length / 1e9:.1f} GB through Jupyter Server",
         note="By a client that throws it away, on the same cores, while another one asks the server for its version"
-        " every 20 ms. opskit holds every volume against its SHA-256 on the way, and the download is recorded."
+        " every 20 ms. opskit has the kernel send the volumes, of which it looks at the sizes alone, and the"
+        " download is recorded."
         " CPU seconds are the server's.",
         weighs_memory=False,
         opskit=Side(name="opskit in jupyter-server", run=lambda: ours.download(path, length)),

@@ -61,15 +61,18 @@ def memory_table(contests: Sequence[Contest]) -> str:
     lines = [
         "### Memory",
         "",
-        "The most that opskit's processes had resident together, of all rounds.",
+        "The most that opskit's processes had resident together, of all rounds and scales.",
         "",
         "| | peak memory | aim | |",
         "|---|---|---|---|",
     ]
+    peaks: dict[str, int] = {}
     for contest in contests:
-        peak = max(cost.peak_bytes for cost in contest.costs[contest.opskit.name].values())
+        seen = max(cost.peak_bytes for cost in contest.costs[contest.opskit.name].values())
+        peaks[contest.title] = max(peaks.get(contest.title, 0), seen)
+    for title, peak in peaks.items():
         met = "met" if peak < MOST_MEMORY_BYTES else "**missed**"
-        lines.append(f"| {contest.title} | {peak / MEBIBYTE:.0f} MiB | < 300 MiB | {met} |")
+        lines.append(f"| {title} | {peak / MEBIBYTE:.0f} MiB | < 300 MiB | {met} |")
     return "\n".join(lines) + "\n"
 
 
