@@ -1,5 +1,7 @@
 """An executed runbook as one page of HTML: for people, on any screen or paper, without any network.
 
+Any executed notebook becomes such a page, with its panels in words; only a run has an outcome to show.
+
 nbconvert renders it with the template beside this module. The page runs no script and fetches nothing; its content
 security policy makes the browser refuse what an output might try.
 """
@@ -21,7 +23,7 @@ MARKS = {"passed": "✓", "failed": "✗", "aborted": "■", "died": "†", "not
 
 
 def render_page(notebook: Any) -> str:
-    """The page of an executed notebook whose metadata holds the record of its run below ``opskit``."""
+    """The page of an executed notebook; that of a run has its record in the metadata, below ``opskit``."""
     import nbformat
     from nbconvert.exporters import HTMLExporter
 

@@ -53,15 +53,20 @@ class Repository(Consolidations):
         """The names of the clusters that have something here, sorted."""
         return [name for name in self._store.list().folders if not name.startswith(".")]
 
-    def survey(self, cluster: str) -> Survey:
+    def survey(self, cluster: str, newest: int | None = None) -> Survey:
         """Everything that lies below `cluster`; a cluster without backups gives an empty survey.
+
+        Parameters
+        ----------
+        newest
+            Look at so many of the newest names only.
 
         Raises
         ------
         StoreError
             The storage failed.
         """
-        names = self.names(cluster)
+        names = self.names(cluster)[-newest if newest else 0 :]
         batches = [names[n : n + _BATCH] for n in range(0, len(names), _BATCH)]
 
         def read(batch: list[str]) -> list[tuple[str, BaseBackup | OpskitError | None]]:
@@ -76,9 +81,9 @@ class Repository(Consolidations):
             {name: error for name, error in found.items() if isinstance(error, OpskitError)},
         )
 
-    def backups(self, cluster: str) -> list[BaseBackup]:
-        """The complete backups of `cluster`, newest first."""
-        return list(self.survey(cluster).backups)
+    def backups(self, cluster: str, newest: int | None = None) -> list[BaseBackup]:
+        """The complete backups of `cluster`, newest first; parameters and errors as `survey`."""
+        return list(self.survey(cluster, newest).backups)
 
     def backup(self, cluster: str, name: str = "latest") -> BaseBackup:
         """One complete backup by its name, or the newest one.

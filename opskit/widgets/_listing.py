@@ -38,12 +38,10 @@ _FRAME = {
     "kind": TEXT,
     "trigger": TEXT,
     "started_at": TIME,
-    "duration": DURATION,
-    "unpacked_bytes": BYTES,
+    "took": DURATION,
     "stored_bytes": BYTES,
     "if_full_bytes": BYTES,
     "chain": NUMBER,
-    "held": TEXT,
     "note": TEXT,
 }
 
@@ -91,9 +89,9 @@ def listing_frame(
     Returns
     -------
     DataFrame
-        name, status, kind, trigger, started_at (UTC), duration, unpacked_bytes, stored_bytes, if_full_bytes
-        (about what it would store as a full one), chain (how many backups it takes to restore it), held (by whom),
-        note (with the reason of one that failed).
+        name, status, kind, trigger, started_at (UTC), took, stored_bytes, if_full_bytes (of an increment, about what a
+        full one would store), chain (how many backups it takes to restore it), note (with who holds it, and with the
+        reason of one that failed).
     """
     attempts = {operation.started_at: operation for operation in operations}
     rows = []
@@ -104,12 +102,14 @@ def listing_frame(
         rows.append(
             row
             | {
-                "unpacked_bytes": row["cluster_bytes"],
-                "if_full_bytes": row["full_bytes"],
+                "if_full_bytes": None if row["parent"] is None else row["full_bytes"],
                 "chain": row["chain_length"],
-                "duration": None if ended is None else max(ended - row["started_at"], timedelta()),
-                "held": None if hold is None else hold.words.removeprefix("held "),
-                "note": _joined(row["note"] or "", "" if attempt is None else _reason(attempt)),
+                "took": None if ended is None else max(ended - row["started_at"], timedelta()),
+                "note": _joined(
+                    "" if hold is None else hold.words,
+                    row["note"] or "",
+                    "" if attempt is None else _reason(attempt),
+                ),
             }
         )
     return typed_table(rows, _FRAME)
@@ -193,5 +193,5 @@ def _cells(line: Line) -> list[str]:
     ]
 
 
-def _joined(note: str, reason: str) -> str:
-    return " — ".join(" ".join(part.split()) for part in (note, reason) if part)
+def _joined(*parts: str) -> str:
+    return " — ".join(" ".join(part.split()) for part in parts if part)

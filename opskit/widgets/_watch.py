@@ -18,13 +18,18 @@ class Watch:
         self._look = look
         self._nudge = threading.Event()
         self._looked = threading.Event()
+        self._shows = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="opskit panel", daemon=True)
 
     def start(self, patience: float = 0) -> None:
-        """Begin with a look, and wait for its end, at most `patience` seconds."""
+        """Begin with a look, and wait at most `patience` seconds until it ends or `shows` something."""
         self._thread.start()
-        self._looked.wait(patience)
+        self._shows.wait(patience)
+
+    def shows(self) -> None:
+        """Tell, in a look, that there is something to be seen already."""
+        self._shows.set()
 
     @property
     def has_looked(self) -> bool:
@@ -48,5 +53,6 @@ class Watch:
         while not self._stopped:
             pause = self._look()
             self._looked.set()
+            self._shows.set()
             self._nudge.wait(pause)
             self._nudge.clear()

@@ -26,6 +26,7 @@ from opskit.widgets._panel import Panel, button, row
 from opskit.widgets._teach import Lesson, Teach, opened
 from opskit.widgets.table import Table
 
+_NEWEST = 200  # are shown before the others are read
 _FOLLOWED = (
     OperationKind.BACKUP,
     OperationKind.DOWNLOAD,
@@ -182,6 +183,8 @@ class BackupsPanel(Panel):
         if state == self._listed_for and self._is_listed_lately() and not self._troubles:
             return []
         try:
+            if self._listed_for is None:
+                self._show_newest(self.cluster.repository.backups(name, _NEWEST))
             self._backups = self.cluster.repository.backups(name)
             self._holds = {hold.backup: hold for hold in self.cluster.repository.holds(name).all()}
             self._parents = running_parents(self.cluster.repository, self._attempts())
@@ -190,6 +193,16 @@ class BackupsPanel(Panel):
         except OpskitError as error:
             return [error]
         return []
+
+    def _show_newest(self, newest: Sequence[BaseBackup]) -> None:
+        """Where there may be more, let these be seen before the others are read."""
+        if len(newest) < _NEWEST:
+            return
+        with self._lock:
+            self.table.show(listing_frame(newest, self._attempts(), {}))
+            self.table.widget.layout.display = ""
+            self.selected.value = "<p>Reading the older backups…</p>"
+        self._watch.shows()
 
     def _draw(self) -> None:
         if self._listed_for is None:
@@ -259,7 +272,7 @@ def _told(backup: BaseBackup | None, held: Hold | None, backups: Sequence[BaseBa
         return "<p>No backup is selected.</p>"
     lines = [
         f"<b>{escape(backup.name)}</b> of {format_time(backup.started_at)},"
-        f" {format_bytes(backup.stored_bytes)}",
+        f" {format_bytes(backup.cluster_bytes)} stored as {format_bytes(backup.stored_bytes)}",
         *(escape(line) for line in chain_words(backup, backups)),
     ]
     if held is not None:

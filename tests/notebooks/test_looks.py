@@ -9,10 +9,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from html import escape
 from pathlib import Path
 from typing import Literal
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Request, ViewportSize, expect, sync_playwright
 
@@ -21,6 +24,7 @@ from opskit.cluster import Cluster
 from opskit.config import Settings, load_settings
 from opskit.model.backup import Trigger, write_record
 from opskit.reports.index import update_index
+from opskit.reports.page import render_page
 from opskit.repository import Repository
 from opskit.runbooks import run_runbook
 from opskit.store import open_store
@@ -29,6 +33,7 @@ from tests.notebooks.accessible import assert_accessible
 from tests.notebooks.lab import TIMEZONE, Lab, LabPage, launch, running_lab
 from tests.notebooks.panels import PATIENCE
 from tests.servers import ServerFactory, fill
+from tests.support.incremental import SUMMARIZING
 from tests.support.records import record
 from tests.support.reports import run_of, write_report
 from tests.support.repositories import SEGMENT
@@ -72,7 +77,7 @@ _HERE = "document.activeElement.dataset.stop ?? ''"
 @pytest.fixture
 def firm(server: ServerFactory, settings: SettingsFactory) -> Iterator[Settings]:
     """Three clusters: one with its server, backups, WAL and reports; two of which there are records only."""
-    source = server({**KEPT, "autovacuum": "off"}, wal_segment_megabytes=1)
+    source = server({**KEPT, **SUMMARIZING, "autovacuum": "off"}, wal_segment_megabytes=1)
     fill(source)
     made = settings(source)
     assert made.file is not None
@@ -223,11 +228,15 @@ def _picture(panel: Locator, name: str, root: Path) -> None:
 @pytest.mark.sweep
 @on_one_major
 @pytest.mark.timeout(300)
-def test_exported_pages_are_for_everybody(firm: Settings, browser: Browser) -> None:
-    """The page of a report and the index, light and dark: axe finds nothing, Tab reaches all, nothing is asked for."""
+def test_exported_pages_are_for_everybody(
+    firm: Settings, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of a report, the index and executed panels: axe finds nothing, Tab reaches all, nothing is asked for."""
     reports = firm.reports_directory
     (page_of_run,) = reports.glob("main/*/*/*-scheduled_backup.html")
-    for file in (page_of_run, reports / "index.html"):
+    monkeypatch.setenv("OPSKIT_CONFIG", str(firm.file))
+    exported = [_exported(book, reports) for book in sorted(SETTLED)]
+    for file in (page_of_run, reports / "index.html", *exported):
         for scheme in _SCHEMES:
             page = browser.new_page(color_scheme=scheme, timezone_id=TIMEZONE)
             asked: list[str] = []
@@ -237,6 +246,22 @@ def test_exported_pages_are_for_everybody(firm: Settings, browser: Browser) -> N
             _tab_through(page.locator("body"))
             assert asked == [file.as_uri()]
             page.close()
+
+
+def _exported(book: str, directory: Path) -> Path:
+    """The page of a notebook that was executed without a front end; it says what the panel does."""
+    notebook = nbformat.read(NOTEBOOKS / f"{book}.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": directory}}).execute()
+    file = directory / f"{book}.html"
+    file.write_text(render_page(notebook), encoding="utf-8")
+    [panel] = [
+        output["data"]["text/plain"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", ())
+        if "application/vnd.jupyter.widget-view+json" in output["data"]
+    ]
+    assert escape(panel.splitlines()[0]) in file.read_text(encoding="utf-8")
+    return file
 
 
 def _noted(asked: list[str]) -> Callable[[Request], None]:

@@ -219,7 +219,7 @@ def test_controls_are_labelled(
     panel.back_up.click()
     wait_until(lambda: is_quiet(panel), "the backup has failed")
     controls = [widget for widget in _tree(panel.widget) if widget._model_name in CONTROLS]
-    assert len(controls) == 12
+    assert len(controls) == 13
     assert all(control.description and control.tooltip for control in controls)
 
 

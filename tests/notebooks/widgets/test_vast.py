@@ -23,20 +23,32 @@ _FILTERED = """async (panel, text) => {
     await new Promise(requestAnimationFrame);
     return performance.now() - begun;
 }"""
+_SHARE = """
+import time
+begun, worked = time.perf_counter(), time.process_time()
+while time.process_time() - worked < 0.5: pass
+print((time.process_time() - worked) / (time.perf_counter() - begun))
+"""
 
 on_one_major = pytest.mark.parametrize("programs", [18], indirect=True)
 in_a_browser = pytest.mark.timeout(600)
 
 
 def seconds_until(sheet: Sheet, code: str, within: str) -> float:
-    """How long after its cell a panel shows something, in a fresh kernel; the shorter of two."""
+    """How long after its cell a panel shows something, in a fresh kernel; the shorter of two.
+
+    In seconds of a machine that does nothing else: other tests take their share of the processors, which is measured
+    right before.
+    """
     took = []
     for _ in range(2):
         sheet.clear()
         sheet.lab.restart_kernel()
         sheet.lab.execute("import opskit.widgets")
+        share = float(sheet.lab.execute(_SHARE))
         sheet.show(code, within)
-        took.append(float(sheet.page.evaluate("performance.now() - window.begunAt")) / 1000)
+        seconds = float(sheet.page.evaluate("performance.now() - window.begunAt")) / 1000
+        took.append(seconds * min(share, 1.0))
     return min(took)
 
 
@@ -46,7 +58,7 @@ def seconds_until(sheet: Sheet, code: str, within: str) -> float:
 def test_ten_thousand_backups_in_400_intervals(
     server: ServerFactory, settings: SettingsFactory, sheet: Sheet, scratch: Path
 ) -> None:
-    """Rows and intervals are there within 2 s of the cell, and rows are filtered within 0.3 s."""
+    """Rows and intervals are there within 2 s of the cell, the newest rows at once; they are filtered within 0.3 s."""
     source = server(VAST, wal_segment_megabytes=1)
     made = settings(source)
     newest = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
@@ -54,21 +66,17 @@ def test_ten_thousand_backups_in_400_intervals(
     Cluster("main", made).catalog.close()  # made once, not at every start
     given = f"_panel('main', {str(made.file)!r}, folder={str(scratch)!r})"
 
-    took = seconds_until(
-        sheet, f"opskit.widgets.backups{given}", f"td:text-is('{newest:%Y%m%dT%H%M%SZ}')"
-    )
-    assert took < 2
+    backups = f"opskit.widgets.backups{given}"
+    assert seconds_until(sheet, backups, f"td:text-is('{newest:%Y%m%dT%H%M%SZ}')") < 1
+    assert seconds_until(sheet, backups, ".dt-info:text-is('1 to 10 of 10,000')") < 2
     panel = sheet.page.locator(".jp-OutputArea-output .opskit-panel")
-    expect(panel.locator(".dt-info")).to_have_text("1 to 10 of 10,000")
     times = [panel.evaluate(_FILTERED, text) for text in ("2", "202", f"{newest:%Y%m%d}", "")]
     assert max(times) < 300, times
     panel.evaluate(_FILTERED, f"{newest:%Y%m%dT%H}")
     expect(panel.locator(".dt-info")).to_have_text("1 to 1 of 1 (of 10,000)")
 
-    took = seconds_until(
-        sheet, f"opskit.widgets.restore{given}", "svg[aria-label*='with 399 gaps']"
-    )
-    assert took < 2
+    restore = f"opskit.widgets.restore{given}"
+    assert seconds_until(sheet, restore, "svg[aria-label*='with 399 gaps']") < 2
     assert sheet.lab.foreign == []
 
 
