@@ -15,7 +15,6 @@ from crc32c import crc32c
 from opskit.model.manifest import checksum_text
 from opskit.repository.content import Content
 from opskit.repository.extract import (
-    WRITE_BYTES,
     Placement,
     cannot_write,
     expected_header,
@@ -27,6 +26,7 @@ from opskit.repository.frames import ReadStored
 from opskit.repository.merge import MergedFile
 from opskit.repository.stretches import STRETCH_BYTES, Cutter, Frame, Frames, Piece, Stretch
 from opskit.repository.tar import BLOCK_BYTES
+from opskit.store.disk import WRITE_BYTES
 
 _STRETCHES_AT_ONCE = 64  # small files that are handed over together
 _MOST_PIECES = 1024  # IOV_MAX of Linux

@@ -5,6 +5,7 @@ the index tells which members each frame holds. So a single file of 1 GB keeps a
 """
 
 import hashlib
+import mmap
 import os
 import threading
 from bisect import bisect_right
@@ -22,12 +23,9 @@ from opskit.repository.merge import Selection
 from opskit.repository.tape import check_sha256, content_size, damaged, frames
 from opskit.repository.tar import BLOCK_BYTES, Header, read_header
 from opskit.repository.volumes import Member, Volume
-from opskit.store.disk import write_behind
+from opskit.store.disk import WRITE_BYTES, write_all, write_large
 
 _READING_AT_ONCE = 2
-# Linux looks for a contiguous run of memory as long as a write to a file is; from 2 MiB on that takes longer than
-# all the rest of a restore (docs/adr/0030).
-WRITE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +76,8 @@ def extract(
     -------
     Files are written but not synced. Existing files are never followed through links, and never kept.
     """
-    run = _Run(placement, threads or min(os.cpu_count() or 1, 8))
+    # Twice as many as there are processors: half of them wait for the disk.
+    run = _Run(placement, threads or 2 * min(os.cpu_count() or 1, 8))
     make_folders((name for source in sources for name in source.selection.names()), placement)
     with (
         ThreadPoolExecutor(run.threads, thread_name_prefix="extract") as working,
@@ -232,12 +231,11 @@ class _Run:
         descriptor = opened(path)
         try:
             if len(part) < WRITE_BYTES:
-                _write(descriptor, part, at)
+                write_all(descriptor, part, at)
             else:
                 # A file takes one writer at a time, and in the kernel the other would spin.
                 with self._turns[path]:
-                    _write(descriptor, part, at)
-                write_behind(descriptor, at, at + len(part))
+                    write_large(descriptor, part, at)
             if header is not None:
                 own(descriptor, header, self.placement)
         finally:
@@ -247,7 +245,7 @@ class _Run:
         """The frame's content, in a buffer that this thread uses again for its next frame."""
         local = self._local
         if getattr(local, "buffer", None) is None or len(local.buffer) < size:
-            local.buffer = bytearray(size)
+            local.buffer = mmap.mmap(-1, size)  # whole pages, which the disk can take from here
             local.zstd = zstandard.ZstdDecompressor()
         content = memoryview(local.buffer)[:size]
         try:
@@ -293,12 +291,6 @@ def cannot_write(path: str, error: OSError) -> StoreError:
 def opened(path: str) -> int:
     """A file to write to, which may be there already; a link is not followed."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _write(descriptor: int, part: memoryview, at: int) -> None:
-    while part:
-        written = os.pwrite(descriptor, part[:WRITE_BYTES], at)
-        part, at = part[written:], at + written
 
 
 def _make_folder(path: Path, owner: tuple[int, int] | None) -> None:

@@ -38,7 +38,7 @@ class LocalStore(ObstoreReader):
     and the folder is synced; what a killed process left there is removed by a later one.
     """
 
-    # What is read is often written elsewhere in the same pieces; see `WRITE_BYTES` of opskit.repository.extract.
+    # What is read is often written elsewhere in the same pieces; see `WRITE_BYTES` of opskit.store.disk.
     piece_bytes = 1 << 20
 
     def __init__(self, directory: Path) -> None:
