@@ -89,6 +89,16 @@ def test_the_module_is_the_command() -> None:
     assert done.stderr == "opskit: missing argument 'CLUSTER'\nHINT: See 'opskit backup --help'.\n"
 
 
+@pytest.mark.parametrize(("given", "kept"), [("None", False), ("['--version']", True)])
+def test_only_a_process_of_its_own_collects_garbage_seldom(given: str, kept: bool) -> None:
+    """The command's process ends with its work; whoever calls it from Python keeps the collector as it is."""
+    done = python(
+        "import gc, sys; from opskit.cli import main; sys.argv = ['opskit', '--version']\n"
+        f"before = gc.get_threshold(); main({given}); print(gc.get_threshold() == before)"
+    )
+    assert done.stdout.splitlines()[-1] == str(kept), done.stderr
+
+
 @pytest.mark.parametrize("arguments", [[], ["runbook"]])
 def test_nothing_to_do_shows_the_help(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
