@@ -210,11 +210,12 @@ class Retained(OpenedCluster):
     def _read_by(self) -> dict[str, str]:
         """The backups that operations read at the moment, by what."""
         reading = {
-            o.backup: f"{o.kind} {o.id[:8]} on {o.host} reads it"
+            name: f"{o.kind} {o.id[:8]} on {o.host} reads it"
             for o in self.catalog.operations(cluster=self.name)
             if o.status is OperationStatus.RUNNING
             and o.kind in (OperationKind.RESTORE, OperationKind.DOWNLOAD, OperationKind.CONSOLIDATE)
-            and o.backup is not None
+            # A row has its backup with its first heartbeat; a consolidation's parameters tell it before.
+            and (name := o.backup or o.parameters.get("backup")) is not None
         }
         if not reading:
             return {}

@@ -145,6 +145,8 @@ def test_another_one_is_running(main: Cluster) -> None:
         main.consolidate(newest)
     assert raised.value.kind is ErrorKind.BACKUP_RUNNING
     assert main.backup(newest).kind is BackupKind.INCREMENTAL
+    with pytest.raises(ConflictError, match=r"consolidate \w+ on .* reads it"):
+        main.plan_delete(newest)
     assert main.consolidate(middle).kind is BackupKind.FULL
 
 
