@@ -54,7 +54,7 @@ images: $(VENV)/dev.stamp ## the documentation's pictures of the panels, taken a
 compiled: $(VENV)/dev.stamp
 	$(BIN)/python -m compileall -q opskit
 
-bench: $(VENV)/dev.stamp ## speed and memory beside PostgreSQL's own tools; SCALE=10 is 3 GB of data
+bench: $(VENV)/dev.stamp ## speed, memory and size beside PostgreSQL's tools, pgBackRest, Barman; SCALE=1,10 is 0.3 and 3 GB
 	$(BIN)/python -m bench --scale $(SCALE)
 
 clean: ## remove what the targets made, but for ./demo and the virtual environment

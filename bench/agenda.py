@@ -199,7 +199,7 @@ class Agenda:
             "",
             f"By `python -m bench --scale {scales} --rounds {options.rounds}{rows}`"
             f"{''.join(f'; {note}' for note in self._notes)}. Every side ran once a round, in an order shuffled by the"
-            " round's number; one that takes a minute or more ran in the first round only. A figure is the median of"
+            " round's number; one that takes long ran in fewer, and is compared with those. A figure is the median of"
             " the rounds, with the smallest and the largest; a ratio is taken round by round. All data was in the page"
             " cache, and what was to be written had been written before each run. CPU seconds are those of the"
             " commands; the server's stand beside them, where it works for them. Memory is the largest sum of what the"

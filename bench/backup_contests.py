@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from bench.contest import Contest, Side
 from bench.keepers import Keeper, Kind, of_kinds, taking, weighed, with_aims
-from bench.own_keepers import NativeKeeper, OpskitKeeper
+from bench.own_keepers import OpskitKeeper
 from bench.place import Place
 
 SLOWEST_FULL = {Kind.NATIVE: 1.0, Kind.TUNED: 0.9, Kind.DEFAULTS: 0.2}
@@ -112,7 +112,8 @@ def verify_contest(opskit: OpskitKeeper, others: list[Keeper]) -> Contest:
             Side(
                 name=names[keeper.kind].format(keeper.label),
                 run=keeper.verify,
-                clear=keeper.clear_restored if isinstance(keeper, NativeKeeper) else _nothing,
+                clear=keeper.clear_restored if keeper.kind is Kind.NATIVE else _nothing,
+                rounds=1 if keeper.kind is Kind.NATIVE else None,
             )
             for keeper in of_kinds(others, *names)
         ],

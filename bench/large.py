@@ -37,6 +37,7 @@ ROWS = ("full", "again", "restore", "download", "verify", "start")
 CHAIN_ROWS = ("week", "chain", "consolidate", "increments")
 _KINDS = (Kind.TUNED, Kind.BARMAN)
 _KINDS_OF_FULLS = (Kind.TUNED, Kind.SAME_LEVEL, Kind.DEFAULTS, Kind.BARMAN)
+_MOST_ROUNDS_OF_A_CHANGE = 2  # five changes, and no aim
 _LARGE_SCALE = 5.0  # from here on, who takes a minute or more runs once
 
 
@@ -130,7 +131,8 @@ class Large:
             self._hold(consolidate_contest(opskit, native, days, can))
         if self._wants("increments"):
             for change in CHANGES:
-                self._hold(increment_contest(place, server, opskit, others, change))
+                contest = increment_contest(place, server, opskit, others, change)
+                self._hold(contest, rounds=min(self._options.rounds, _MOST_ROUNDS_OF_A_CHANGE))
 
     def _wants(self, *rows: str) -> bool:
         return bool(set(rows) & set(self._rows))
