@@ -153,7 +153,7 @@ def _line(row: dict[str, Any], attempt: Operation | None, now: datetime) -> Line
         duration=_duration(row["started_at"], ended),
         unpacked=_size(row["cluster_bytes"]),
         stored=_size(row["stored_bytes"]),
-        if_full=_size(row["full_bytes"]),
+        if_full="" if row["parent"] is None else _size(row["full_bytes"]),
         chain="" if row["chain_length"] is None else f"{row['chain_length']:,}",
         note=row["note"] or "",
         reason="" if attempt is None else _reason(attempt),

@@ -48,7 +48,7 @@ DAY = timedelta(days=1)
 # What each panel says once it is up, and what is done with it before the picture.
 SETTLED: dict[str, tuple[str, Callable[[Locator], None]]] = {
     "start_here": ("all is well", lambda panel: None),
-    "backups": ("before the migration", lambda panel: _know_the_size(panel)),
+    "backups": ("before the migration", lambda panel: _know_the_download(panel)),
     "restore": ("Choose a moment", lambda panel: _choose_latest(panel)),
     "reports": ("scheduled_backup", lambda panel: _open_report(panel)),
     "clusters": ("Largest clusters", lambda panel: None),
@@ -185,8 +185,9 @@ def _choose_latest(panel: Locator) -> None:
     expect(panel.get_by_role("button", name="Restore main")).to_be_enabled()
 
 
-def _know_the_size(panel: Locator) -> None:
-    expect(panel.locator(".opskit-download-size")).to_contain_text("MB")
+def _know_the_download(panel: Locator) -> None:
+    expect(panel.get_by_role("link", name="Download main-")).to_be_visible()
+    expect(panel).to_contain_text("Incremental: changes since")
 
 
 def _open_report(panel: Locator) -> None:
