@@ -38,7 +38,8 @@ SettingsFactory = Callable[..., Settings]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make the session's directory, or take the one that xdist's controller made; have processes waste no time."""
-    gc.set_threshold(50_000)  # Python's 700 take a tenth of the time; what is lost is still told, at the end
+    # By Python's 700 it takes a tenth of the time; what was lost is still told, at the end.
+    gc.set_threshold(50_000)
     # numpy starts a thread a core in every process that imports it
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # A shell starts what it sends to the background with SIGINT ignored, and every process inherits that.
@@ -72,7 +73,8 @@ def pytest_report_header() -> str | None:
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are selected by
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave majors between to the sweep, and those that this machine need not have out."""
+    """Leave majors between to the sweep, and those that this machine need not have out; the long ones come first."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
     for item in items:
         if _major(item) in SUPPORTED_MAJORS[1:-1] and not _decides(item):
             item.add_marker("sweep")

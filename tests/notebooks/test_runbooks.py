@@ -157,6 +157,7 @@ def test_a_server_that_is_down_fails_the_backup(
     assert not (here.reports_directory.parent / "repository/main").exists()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("programs", [18], indirect=True)
 def test_nbval_runs_the_masters_with_their_defaults(
     server: ServerFactory, settings: SettingsFactory

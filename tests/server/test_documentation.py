@@ -29,6 +29,7 @@ def _tablespace(source: LocalServer) -> int:
     return int(row[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("programs", [18], indirect=True)
 def test_guide_is_true(server: ServerFactory, scratch: Path) -> None:
     """The guide leads from a role on a server, over TCP with a password, to a restored copy and two reports."""

@@ -50,6 +50,7 @@ def test_two_for_one_time_make_one(
     main.catalog.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("count", [1, pytest.param(3, marks=pytest.mark.sweep)])
 def test_the_scheduler_takes_what_is_due_and_expires(
     server: ServerFactory, settings: Callable[..., Settings], count: int
