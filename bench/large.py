@@ -74,7 +74,7 @@ class Large:
             place = self._place.watching(server)
             opskit = OpskitKeeper(place, CLUSTER)
             native = NativeKeeper(place, server)
-            kinds = _KINDS_OF_FULLS if self._wants("full", "restore") else _KINDS
+            kinds = _KINDS_OF_FULLS if self._wants("full") else _KINDS
             found, failures = set_up(self._peers, place, server, kinds)
             others: list[Keeper] = [native, *found]
             if self._wants("full"):
