@@ -1,6 +1,5 @@
 """Files on their way to the disk: large ones go there while they are written, and a sync sees what went wrong."""
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -96,6 +95,8 @@ class FileSystem:
         StoreError
             It could not be written, now or since this was opened.
         """
+        import ctypes  # every command that reads a repository would wait for it
+
         if ctypes.CDLL(None, use_errno=True).syncfs(self._descriptor) != 0:
             raise StoreError(
                 f"{str(self._folder)!r} could not be written to the disk: {os.strerror(ctypes.get_errno())}",
