@@ -8,12 +8,14 @@ import socket
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import BinaryIO
 
 from opskit.errors import ErrorKind, IntegrityError, StoreError
 
 _AT_ONCE_BYTES = 16 << 20
 _PAUSE_MILLISECONDS = 5
+_LOCAL_QUEUE_BYTES = 256 << 10
 _GONE = {errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 _NOT_SENDABLE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -31,6 +33,9 @@ class Outlet:
 
     def __init__(self, connection: socket.socket, threads: Executor) -> None:
         self._connection, self._threads = connection, threads
+        if _is_local(connection):
+            # Nothing is under way for long, and what queues up costs more than what is taken at once.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _LOCAL_QUEUE_BYTES)
 
     async def send_file(self, file: BinaryIO, begin: int, end: int) -> AsyncIterator[int]:
         """Send the bytes of a file from `begin` up to but not including `end`; how many went, each time some did.
@@ -83,6 +88,14 @@ class Outlet:
             await ready.wait()
         finally:
             loop.remove_writer(self._connection)
+
+
+def _is_local(connection: socket.socket) -> bool:
+    """Whether the other end is on this machine, as a browser or a proxy may be."""
+    with suppress(OSError, ValueError):
+        if connection.family in (socket.AF_INET, socket.AF_INET6):
+            return ip_address(connection.getpeername()[0]).is_loopback
+    return False
 
 
 def hand_over(connection: socket.socket, file: BinaryIO, begin: int, end: int) -> int:
