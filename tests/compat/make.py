@@ -117,9 +117,20 @@ def _chain(author: Author) -> None:
         author.server.query(_MORE)
 
 
+def _consolidated(author: Author) -> None:
+    """Format 3: an increment that was made a full backup where it lies, and one that is based on it."""
+    for _ in range(2):
+        author.back_up()
+        author.server.query(_MORE)
+    full = author.cluster.consolidate("latest")
+    author.told["backups"][-1] |= {"kind": str(full.kind), "parent": full.parent}
+    author.back_up()
+
+
 WRITERS: Mapping[int, tuple[int, Mapping[str, str], Callable[[Author], None]]] = {
     1: (15, {}, _full_and_log),
     2: (18, {"summarize_wal": "on"}, _chain),
+    3: (18, {"summarize_wal": "on"}, _consolidated),
 }
 
 
