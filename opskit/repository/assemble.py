@@ -5,6 +5,7 @@ and sum up, each a stretch while its processor has it at hand.
 """
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -26,7 +27,7 @@ from opskit.repository.frames import ReadStored
 from opskit.repository.merge import MergedFile
 from opskit.repository.stretches import STRETCH_BYTES, Cutter, Frame, Frames, Piece, Stretch
 from opskit.repository.tar import BLOCK_BYTES
-from opskit.store.disk import WRITE_BYTES
+from opskit.store.disk import WRITE_BYTES, write_behind
 
 _STRETCHES_AT_ONCE = 64  # small files that are handed over together
 _MOST_PIECES = 1024  # IOV_MAX of Linux
@@ -154,6 +155,8 @@ class _Writer:
         self, content: Content, placement: Placement, checksums: Sequence[str | None]
     ) -> None:
         self._content, self._placement, self._checksums = content, placement, checksums
+        # A file takes one writer at a time, and in the kernel the other would spin; neighbours are of one file.
+        self._writing = threading.Lock()
 
     def write(self, stretches: Sequence[Stretch]) -> list[int]:
         """Write them, and give the CRC32C of each, or 0 where the file's is known."""
@@ -170,7 +173,12 @@ class _Writer:
             try:
                 if stretch.head is not None:
                     self._prepare(descriptor, file, *stretch.head)
-                _write_all(descriptor, views, stretch.at)
+                if stretch.length < WRITE_BYTES:
+                    _write_all(descriptor, views, stretch.at)
+                else:
+                    with self._writing:
+                        _write_all(descriptor, views, stretch.at)
+                    write_behind(descriptor, stretch.at, stretch.at + stretch.length)
             finally:
                 os.close(descriptor)
         except OSError as error:
