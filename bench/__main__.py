@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from types import FrameType
 
-from bench.agenda import ROWS, Agenda, tell
+from bench.agenda import DAYS, ROWS, Agenda, tell
 from bench.chart import CHART_TEXT
 from bench.place import PROJECT, Place
 from opskit.errors import OpskitError
@@ -59,7 +59,7 @@ def _options() -> argparse.Namespace:
         help="times 0.3 GB of data, and 0.1 GB of WAL; of several, WAL is of the last",
     )
     parser.add_argument("--rounds", type=int, default=5, help="how often each side runs")
-    parser.add_argument("--days", type=int, default=6, help="of increments, in the week's chain")
+    parser.add_argument("--days", type=int, default=DAYS, help="of increments, in the week's chain")
     parser.add_argument("--relations", type=int, default=10_000, help="of the crowded cluster")
     parser.add_argument("--clusters", type=int, default=10_000, help="of the simulated fleet")
     parser.add_argument(

@@ -37,6 +37,7 @@ MAJOR = 18
 OF_LARGE = (*FULL_ROWS, *CHAIN_ROWS)
 OF_LOG = ("stream", "push", "get", "recovery", "busy")
 SEGMENTS_ONE_BY_ONE = 16
+DAYS = 6
 ROWS = (*OF_LARGE, "crowded", *OF_LOG, "fleet", "jupyter", "peers")
 
 
@@ -191,6 +192,7 @@ class Agenda:
     def _report(self) -> Report:
         options = self._options
         rows = "" if options.rows == ROWS else f" --rows {','.join(options.rows)}"
+        rows += "" if options.days == DAYS else f" --days {options.days}"
         scales = ",".join(f"{scale:g}" for scale in options.scale)
         sections = [*self._sections, *([self._rest] if self._rest.contests else [])]
         held = [contest for section in sections for contest in section.contests]
