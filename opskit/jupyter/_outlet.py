@@ -119,12 +119,10 @@ def hand_over(connection: socket.socket, file: BinaryIO, begin: int, end: int) -
                     "Look at the storage under the repository.",
                 )
             sent += count
-    except BlockingIOError:
-        pass
-    except (ConnectionError, TimeoutError) as error:
-        raise Gone from error
     except OSError as error:
-        if error.errno in _GONE:
+        if sent or isinstance(error, BlockingIOError):
+            return sent  # what went is counted, and the next call meets the same
+        if isinstance(error, ConnectionError | TimeoutError) or error.errno in _GONE:
             raise Gone from error
         raise StoreError(
             f"a stored file cannot be read: {error.strerror}",

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 import opskit
 from opskit.cluster import Cluster
@@ -76,6 +76,18 @@ def panel_of(folder: Path, closing: Callable[[Panel], None]) -> PanelFactory:
         return panel
 
     return make
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """A browser."""
+    expect.set_options(timeout=PATIENCE * 1000)
+    with sync_playwright() as playwright:
+        launched = launch(playwright)
+        try:
+            yield launched
+        finally:
+            launched.close()
 
 
 @pytest.fixture

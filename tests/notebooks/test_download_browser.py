@@ -3,19 +3,17 @@
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
-from playwright.sync_api import Browser, Locator, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, expect
 
 from opskit.cluster import Cluster
 from opskit.postgres.server import LocalServer
 from tests.conftest import SettingsFactory
 from tests.notebooks.conftest import SERVED
-from tests.notebooks.lab import LabPage, launch, running_lab
-from tests.notebooks.panels import PATIENCE
+from tests.notebooks.lab import LabPage, running_lab
 from tests.servers import ServerFactory
 from tests.support.backups import ASKED, mark
 
@@ -26,18 +24,6 @@ pytestmark = [
 ]
 PREFIX = "/user/ada%40example.org/"
 CELL = "from opskit.widgets._download_link import DownloadLink\nDownloadLink('main', 'latest')"
-
-
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    """A browser."""
-    expect.set_options(timeout=PATIENCE * 1000)
-    with sync_playwright() as playwright:
-        launched = launch(playwright)
-        try:
-            yield launched
-        finally:
-            launched.close()
 
 
 def test_what_the_browser_brings_home_starts(
