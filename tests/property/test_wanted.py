@@ -1,0 +1,86 @@
+"""A restore of a chain reads of the older backups only volumes that hold something it still wants."""
+
+import functools
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from opskit.model.backup import BaseBackup
+from opskit.repository import Repository, writer
+from opskit.repository.volumes import Member, VolumeWriter
+from opskit.store import MemoryStore
+from tests.property import repeatable
+from tests.support.chains import BLOCK, MadeUpChain, relations, restored
+
+
+class Watched(MemoryStore):
+    """Remembers of which volumes something was read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[tuple[str, str]] = set()
+
+    def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
+        """Give it, and remember it if it is a volume."""
+        folder, _, object_name = name.rpartition("/")
+        if object_name.startswith("snapshot-"):
+            self.read.add((folder.rpartition("/")[2], object_name))
+        return super().get(name, start, stop)
+
+
+@settings(repeatable, max_examples=20)
+@given(st.integers(0, 1 << 32).map(random.Random), st.integers(2, 5))
+def test_volumes_without_anything_wanted_are_not_read(seed: random.Random, length: int) -> None:
+    """With a volume for every file: of relations that were dropped, or that a newer backup has whole, none is read."""
+    single = functools.partial(VolumeWriter, frame_bytes=1024, volume_bytes=1)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as work:
+        patch.setattr(writer, "VolumeWriter", single)
+        store = Watched()
+        chain, repository = MadeUpChain(store, seed), Repository(store)
+        for _ in range(length):
+            chain.take()
+        store.read.clear()
+        found = restored(repository, chain.backups[-1].name, Path(work, "copy"))
+        assert relations(found) == chain.taken[-1]
+        older = {read for read in store.read if read[0] != chain.backups[-1].name}
+        assert older == wanted_volumes(repository, chain)
+
+
+def wanted_volumes(repository: Repository, chain: MadeUpChain) -> set[tuple[str, str]]:
+    """Those of the older backups with blocks of a file that no newer backup has."""
+    lacking: dict[str, set[int]] = {}
+    for member in members(repository, chain.backups[-1]):
+        if member.blocks is not None:
+            lacks = set(range(member.blocks.truncation)) - set(member.blocks.numbers)
+            lacking[whole(member)] = lacks
+    wanted = set[tuple[str, str]]()
+    for backup in reversed(chain.backups[:-1]):
+        for volume in repository.volumes(backup):
+            for member in volume.members:
+                lacks = lacking.get(whole(member), set())
+                if member.blocks is not None:
+                    has = lacks & set(member.blocks.numbers)
+                    lacks -= has
+                else:  # what lies behind its end is zeros
+                    has = lacks & set(range(member.size // BLOCK))
+                    lacks.clear()
+                if has:
+                    wanted.add((backup.name, volume.name))
+    return wanted
+
+
+def members(repository: Repository, backup: BaseBackup) -> Iterator[Member]:
+    """All that a backup's volumes hold."""
+    for volume in repository.volumes(backup):
+        yield from volume.members
+
+
+def whole(member: Member) -> str:
+    """A file's path within the snapshot, also of one that holds what changed."""
+    folder, _, name = member.name.partition("/snapshot/")[2].rpartition("/")
+    return f"{folder}/{name.removeprefix('INCREMENTAL.')}"
