@@ -1,4 +1,4 @@
-"""A sheet: a notebook in a JupyterLab of the session's own, to show one widget after the other in a real browser."""
+"""A sheet: a notebook in a JupyterLab of the tests' own, to show one widget after the other in a real browser."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,9 +64,9 @@ class Sheet:
         expect(self.page.locator(f'body[data-jp-theme-light="{is_light}"]')).to_be_attached()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: Playwright's loop runs in this thread, where others start theirs
 def sheet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheet]:
-    """The session's sheet; its browser is not in UTC, and reaches nothing but its server."""
+    """The package's sheet; its browser is not in UTC, and reaches nothing but its server."""
     root, home = tmp_path_factory.mktemp("sheets"), tmp_path_factory.mktemp("home")
     cells = [nbformat.v4.new_code_cell(source) for source in ("1", "", "3")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
