@@ -64,7 +64,8 @@ class Sheet:
         expect(self.page.locator(f'body[data-jp-theme-light="{is_light}"]')).to_be_attached()
 
 
-@pytest.fixture(scope="package")  # no longer: Playwright's loop runs in this thread, where others start theirs
+# No longer than the package: Playwright's loop runs in this thread, where others start theirs.
+@pytest.fixture(scope="package")
 def sheet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sheet]:
     """The package's sheet; its browser is not in UTC, and reaches nothing but its server."""
     root, home = tmp_path_factory.mktemp("sheets"), tmp_path_factory.mktemp("home")
