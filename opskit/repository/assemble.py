@@ -1,12 +1,13 @@
 """The files of an increment, put together of all that it is based on: each written once, from its beginning to its end.
 
-The calling thread works out which runs of which frames a stretch of a file consists of; others read, decompress, write
-and sum up, each a stretch while its processor has it at hand.
+The calling thread works out which runs of which frames a stretch of a file consists of; others read, decompress, join,
+write and sum up, each a stretch while its processor has it at hand.
 """
 
+import mmap
 import os
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -25,12 +26,11 @@ from opskit.repository.extract import (
 )
 from opskit.repository.frames import ReadStored
 from opskit.repository.merge import MergedFile
-from opskit.repository.stretches import STRETCH_BYTES, Cutter, Frame, Frames, Piece, Stretch
+from opskit.repository.stretches import STRETCH_BYTES, Cutter, Frame, Frames, Stretch
 from opskit.repository.tar import BLOCK_BYTES
-from opskit.store.disk import WRITE_BYTES, write_behind
+from opskit.store.disk import WRITE_BYTES, write_all, write_large
 
 _STRETCHES_AT_ONCE = 64  # small files that are handed over together
-_MOST_PIECES = 1024  # IOV_MAX of Linux
 _ZEROS = memoryview(bytes(STRETCH_BYTES))
 
 Result = TypeVar("Result")
@@ -74,7 +74,8 @@ def assemble(
     -------
     Files are written but not synced.
     """
-    count = threads or min(os.cpu_count() or 1, 8)
+    cores = min(os.cpu_count() or 1, 8)
+    count = threads or cores + 1  # one of them waits for the disk
     make_folders((file.name for file in content.files), placement)
     checksums = [known(file) for file in content.files]
     sums = [0] * len(checksums)
@@ -91,7 +92,7 @@ def assemble(
         advance(sum(stretch.length for stretch in stretches))
 
     with ThreadPoolExecutor(count, thread_name_prefix="assemble") as working:
-        frames = Frames(content, read, working, count)
+        frames = Frames(content, read, working, threads or cores)
         writer = _Writer(content, placement, checksums)
         pending: deque[tuple[list[Stretch], Future[list[int]]]] = deque()
         try:
@@ -149,14 +150,15 @@ def _batches(stretches: Iterator[Stretch]) -> Iterator[list[Stretch]]:
 
 
 class _Writer:
-    """Writes stretches of files; what working threads do."""
+    """Puts stretches of files together and writes them; what working threads do."""
 
     def __init__(
         self, content: Content, placement: Placement, checksums: Sequence[str | None]
     ) -> None:
         self._content, self._placement, self._checksums = content, placement, checksums
-        # A file takes one writer at a time, and in the kernel the other would spin; neighbours are of one file.
-        self._writing = threading.Lock()
+        # A file takes one writer at a time, and in the kernel the other would spin.
+        self._turns: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+        self._local = threading.local()
 
     def write(self, stretches: Sequence[Stretch]) -> list[int]:
         """Write them, and give the CRC32C of each, or 0 where the file's is known."""
@@ -165,7 +167,7 @@ class _Writer:
     def _write(self, stretch: Stretch) -> int:
         file = self._content.files[stretch.number]
         path = self._placement.path(file.name)
-        views = _views(stretch.pieces)
+        joined = self._joined(stretch)
         if path is None:
             return 0
         try:
@@ -174,21 +176,36 @@ class _Writer:
                 if stretch.head is not None:
                     self._prepare(descriptor, file, *stretch.head)
                 if stretch.length < WRITE_BYTES:
-                    _write_all(descriptor, views, stretch.at)
+                    write_all(descriptor, joined, stretch.at)
                 else:
-                    with self._writing:
-                        _write_all(descriptor, views, stretch.at)
-                    write_behind(descriptor, stretch.at, stretch.at + stretch.length)
+                    with self._turns[stretch.number]:
+                        write_large(descriptor, joined, stretch.at)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise cannot_write(path, error) from error
-        if self._checksums[stretch.number] is not None:
-            return 0
-        crc = 0
-        for view in views:
-            crc = crc32c(view, crc)
-        return crc
+        return 0 if self._checksums[stretch.number] is not None else crc32c(joined)
+
+    def _joined(self, stretch: Stretch) -> memoryview:
+        """Its bytes behind each other, in a buffer of this thread, in which pages begin where those of the file do."""
+        local = self._local
+        if getattr(local, "buffer", None) is None:
+            local.buffer = memoryview(mmap.mmap(-1, STRETCH_BYTES + mmap.PAGESIZE))
+        begin = stretch.at % mmap.PAGESIZE
+        joined: memoryview = local.buffer[begin : begin + stretch.length]
+        contents: dict[Frame, memoryview] = {}
+        position = 0
+        for frame, first, last in stretch.pieces:
+            end = position + last - first
+            if frame is None:
+                joined[position:end] = _ZEROS[: last - first]
+            else:
+                content = contents.get(frame)
+                if content is None:
+                    content = contents[frame] = frame.content()
+                joined[position:end] = content[first:last]
+            position = end
+        return joined
 
     def _prepare(self, descriptor: int, file: MergedFile, frame: Frame, begin: int) -> None:
         backup, volume, member = file.head
@@ -196,49 +213,6 @@ class _Writer:
         block = bytes(frame.content()[begin : begin + BLOCK_BYTES])
         header = expected_header(source, source.members[member], block)
         own(descriptor, header, self._placement)
-
-
-def _views(pieces: Sequence[Piece]) -> list[memoryview]:
-    contents: dict[Frame, memoryview] = {}
-    views = []
-    for frame, begin, end in pieces:
-        if frame is None:
-            views.append(_ZEROS[: end - begin])
-            continue
-        content = contents.get(frame)
-        if content is None:
-            content = contents[frame] = frame.content()
-        views.append(content[begin:end])
-    return views
-
-
-def _write_all(descriptor: int, views: Sequence[memoryview], at: int) -> None:
-    """Write them behind each other."""
-    for call in _calls(views):
-        while call:
-            written = os.pwritev(descriptor, call, at)
-            at += written
-            while call and written >= len(call[0]):
-                written -= len(call.pop(0))
-            if call:
-                call[0] = call[0][written:]
-
-
-def _calls(views: Sequence[memoryview]) -> Iterator[list[memoryview]]:
-    """What is written by one call: `WRITE_BYTES`, of not too many pieces."""
-    call, room = list[memoryview](), WRITE_BYTES
-    for view in views:
-        while len(view) > room:
-            call.append(view[:room])
-            yield call
-            view, call, room = view[room:], [], WRITE_BYTES
-        call.append(view)
-        room -= len(view)
-        if len(call) == _MOST_PIECES:
-            yield call
-            call, room = [], WRITE_BYTES
-    if call:
-        yield call
 
 
 def _result(future: Future[Result], check: Callable[[], None]) -> Result:

@@ -22,6 +22,22 @@ def decompress(content: bytes) -> bytes:
     return decompressed
 
 
+def decompress_into(
+    room: memoryview, content: bytes, decompressor: zstandard.ZstdDecompressor
+) -> None:
+    """Fill `room` with the content of one zstd frame; `ValueError` when that is damaged, or of another size."""
+    filled = 0
+    try:
+        with decompressor.stream_reader(content) as reader:
+            while filled < len(room) and (count := reader.readinto(room[filled:])):
+                filled += count
+            filled += len(reader.read(1))  # none: by then the frame's checksum has been compared
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from None
+    if filled != len(room):
+        raise ValueError(f"a frame holds {filled} bytes, expected {len(room)}")
+
+
 def decompress_frames(stored: Iterable[memoryview]) -> Iterator[bytes]:
     """The content of zstd frames, one after the other, in pieces; `ValueError` when one is damaged or cut off."""
     frame = None

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import zstandard
 
 from opskit.errors import ErrorKind, ServerError, StoreError
+from opskit.repository.compression import decompress_into
 from opskit.repository.merge import Selection
 from opskit.repository.tape import check_sha256, content_size, damaged, frames
 from opskit.repository.tar import BLOCK_BYTES, Header, read_header
@@ -249,14 +250,9 @@ class _Run:
             local.zstd = zstandard.ZstdDecompressor()
         content = memoryview(local.buffer)[:size]
         try:
-            with local.zstd.stream_reader(compressed) as reader:
-                filled = 0
-                while filled < size and (count := reader.readinto(content[filled:])):
-                    filled += count
-        except zstandard.ZstdError as error:
+            decompress_into(content, compressed, local.zstd)
+        except ValueError as error:
             raise damaged(volume, str(error)) from None
-        if filled != size:
-            raise damaged(volume, f"a frame holds {filled} bytes, expected {size}")
         return content
 
 
