@@ -25,7 +25,7 @@ STRETCH_BYTES = 4 << 20
 
 
 class Room:
-    """Memory for the contents of frames, used again: what is new costs a third of the time that decompressing takes."""
+    """Memory for the contents of frames, used again: the kernel has to find and empty what is new."""
 
     def __init__(self) -> None:
         self._free: list[bytearray] = []
