@@ -44,7 +44,6 @@ def assemble(
     *,
     advance: Callable[[int], None],
     check: Callable[[], None],
-    threads: int | None = None,
 ) -> list[str]:
     """Write `content.files` to their places, and hold every volume that is read for them against its SHA-256.
 
@@ -56,8 +55,6 @@ def assemble(
         The checksum of a file, where some manifest has it.
     advance
         Told how many bytes were written since the last call; called by the calling thread, as `check` is.
-    threads
-        How many stretches are worked on at once.
 
     Returns
     -------
@@ -75,7 +72,7 @@ def assemble(
     Files are written but not synced.
     """
     cores = min(os.cpu_count() or 1, 8)
-    count = threads or cores + 1  # one of them waits for the disk
+    count = cores + 1  # one of them waits for the disk
     make_folders((file.name for file in content.files), placement)
     checksums = [known(file) for file in content.files]
     sums = [0] * len(checksums)
@@ -92,7 +89,7 @@ def assemble(
         advance(sum(stretch.length for stretch in stretches))
 
     with ThreadPoolExecutor(count, thread_name_prefix="assemble") as working:
-        frames = Frames(content, read, working, threads or cores)
+        frames = Frames(content, read, working, cores)
         writer = _Writer(content, placement, checksums)
         pending: deque[tuple[list[Stretch], Future[list[int]]]] = deque()
         try:
