@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from opskit.alarms import AlarmRun, Delivery, Receiver
 
 alarms = typer.Typer(
-    help="Tell somebody when something failed, or when nothing is heard.", no_args_is_help=True
+    help="Send an alarm when something failed or backups stopped.", no_args_is_help=True
 )
 app.add_typer(alarms, name="alarms")
 
@@ -28,14 +28,15 @@ def run(
         typer.Argument(metavar="CLUSTER", help="By default all clusters.", show_default=False),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be told, and tell nobody.")
+        bool, typer.Option("--dry-run", help="Show what would be sent; send nothing.")
     ] = False,
     json: Json = False,
 ) -> None:
-    """Look at the clusters once, and tell what went wrong, and what is well again.
+    """Check all clusters once, and send what is new.
 
-    Each receiver hears a thing once, and again after a day. What it does not take is sent again the next time. Run it
-    from cron, on another machine than the backups: silence has to be noticed when that machine is gone.
+    Each receiver is told once what is wrong, again after a day, and once when all is well again. What could not be
+    delivered is sent the next time. Run this from cron, on another machine than the backups, so that you are also told
+    when the backup machine is gone.
     """
     from opskit.alarms import run_alarms
 
@@ -70,9 +71,9 @@ def _receivers(context: typer.Context, *, none_will_do: bool = False) -> "list[R
     urls = alarm_urls(context.obj.settings().alarms)
     if not urls and not none_will_do:
         raise InputError(
-            "nobody is named to be told",
+            "no receiver of alarms is configured",
             ErrorKind.WRONG_SETTING,
-            'Below [alarms] in opskit.toml: urls_file = "alarms.urls", a file of mode 0600, a URL of apprise a line.',
+            'Write urls_file = "alarms.urls" below [alarms]: a file of mode 0600 with one apprise URL a line.',
         )
     return receivers(urls)
 
@@ -84,9 +85,11 @@ def _print(done: "AlarmRun", dry_run: bool) -> None:
                 typer.echo(f"{cluster}: {finding.name}: {one_line(finding.message)}")
     for delivery in done.deliveries:
         if dry_run:
-            typer.echo(f"would tell {delivery.receiver}: {one_line(delivery.notice.title)}")
+            typer.echo(f"would send to {delivery.receiver}: {one_line(delivery.notice.title)}")
         elif not delivery.error:
-            typer.echo(f"told {delivery.receiver}: {one_line(delivery.notice.title)}")
+            typer.echo(f"sent to {delivery.receiver}: {one_line(delivery.notice.title)}")
+    if dry_run and not done.deliveries:
+        typer.echo("nothing would be sent", err=True)
 
 
 def _data(done: "AlarmRun") -> dict[str, object]:
@@ -112,7 +115,7 @@ def _must_be_taken(deliveries: "Sequence[Delivery]") -> None:
     failed = [delivery.error for delivery in deliveries if delivery.error]
     if failed:
         raise OpskitError(
-            f"{len(failed)} of {len(deliveries)} alarms were not taken: {'; '.join(failed)}",
+            f"{len(failed)} of {len(deliveries)} alarms were not delivered: {'; '.join(failed)}",
             ErrorKind.ALARM_NOT_SENT,
-            "It is sent again the next time; 'opskit alarms test' tells whether the receivers can be reached.",
+            "It is sent again the next time; 'opskit alarms test' shows whether the receivers can be reached.",
         )

@@ -23,14 +23,14 @@ app = typer.Typer(
 )
 
 ClusterName = Annotated[
-    str, typer.Argument(metavar="CLUSTER", help="A name below [clusters] in opskit.toml.")
+    str, typer.Argument(metavar="CLUSTER", help="The cluster's name in opskit.toml.")
 ]
 AnyCluster = Annotated[
     str | None,
-    typer.Argument(metavar="[CLUSTER]", help="By default all clusters.", show_default=False),
+    typer.Argument(metavar="CLUSTER", help="By default all clusters.", show_default=False),
 ]
 BackupName = Annotated[str, typer.Argument(metavar="BACKUP", help="A backup's name, or 'latest'.")]
-Json = Annotated[bool, typer.Option("--json", help="Print data for programs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 # Given by `opskit.operations.process` to the commands that it starts.
 OperationId = Annotated[str | None, typer.Option("--operation", hidden=True)]
 
@@ -43,12 +43,10 @@ def options(
         typer.Option(
             "--config",
             metavar="PATH",
-            help="The configuration; by default $OPSKIT_CONFIG, ./opskit.toml, or the user's.",
+            help="The configuration file; by default $OPSKIT_CONFIG, ./opskit.toml, or ~/.config/opskit/opskit.toml.",
         ),
     ] = None,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show where in the program an error arose.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback with an error.")] = False,
     version: Annotated[
         bool,
         typer.Option(

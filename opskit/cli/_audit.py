@@ -20,7 +20,7 @@ _SHOWN = 20
 _MODE = 0o600
 
 audit = typer.Typer(
-    help="Show what was done and by whom, and prove that nobody changed it since.",
+    help="Show who did what, and prove that nobody changed the record.",
     no_args_is_help=True,
 )
 app.add_typer(audit, name="audit")
@@ -32,7 +32,10 @@ def log(
     cluster: AnyCluster = None,
     json: Json = False,
 ) -> None:
-    """List what was entered when it ended, newest first."""
+    """List the entries of the audit log, newest first.
+
+    An operation or a run of a runbook is entered when it ends.
+    """
     settings = context.obj.settings()
     if cluster is not None:
         settings.cluster(cluster)
@@ -64,17 +67,25 @@ def verify(
     ] = [],  # noqa: B006  typer takes no None for a list
     head: Annotated[
         str | None,
-        typer.Option("--head", metavar="DIGEST", help="An entry's digest that must be there."),
+        typer.Option(
+            "--head", metavar="DIGEST", help="The digest of an entry that the log must contain."
+        ),
     ] = None,
     log: Annotated[
         Path | None,
         typer.Option(
-            "--log", metavar="FILE", help="An exported log, or an SQLite catalog; needs no more."
+            "--log",
+            metavar="FILE",
+            help="Read an exported log or an SQLite catalog, and no configuration.",
         ),
     ] = None,
     reports: Annotated[
         Path | None,
-        typer.Option("--reports", metavar="DIRECTORY", help="The reports that belong to it."),
+        typer.Option(
+            "--reports",
+            metavar="DIRECTORY",
+            help="The directory of the reports that belong to the log.",
+        ),
     ] = None,
     certificate: Annotated[
         list[Path],
@@ -87,7 +98,9 @@ def verify(
     ] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
-    """Look for what was edited, removed, inserted, reordered or cut off; exit code 1 if anything was.
+    """Check that nobody changed the log or the reports.
+
+    It finds what was edited, removed, inserted, reordered or cut off. The exit code is 1 if anything was.
 
     With --log or --reports it reads these files only: no configuration, no catalog, no server.
     """
@@ -109,9 +122,14 @@ def verify(
 @audit.command()
 def export(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; replaced if it exists.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The file to write; replaced if it exists.")
+    ],
 ) -> None:
-    """Write the log to a file of JSON Lines, which 'verify --log' reads anywhere."""
+    """Write the log to a file of JSON Lines.
+
+    'opskit audit verify --log' reads that file anywhere.
+    """
     from opskit.evidence.log import export_lines
 
     entries = _entries(context)
@@ -137,13 +155,16 @@ def init_key(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PATH]",
-            help="By default as configured, or audit.key beside opskit.toml.",
+            metavar="PATH",
+            help="The private key's file; by default as configured, or audit.key beside opskit.toml.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """Make a key pair that signs entries and reports; nothing is ever overwritten."""
+    """Make a key pair that signs entries and reports.
+
+    An existing file is never overwritten.
+    """
     from opskit.evidence.keys import init_key
 
     if path is None:

@@ -30,14 +30,15 @@ def demo(
     directory: Annotated[
         Path,
         typer.Argument(
-            metavar="[DIRECTORY]", help="By default the current one.", show_default=False
+            metavar="DIRECTORY", help="By default the current directory.", show_default=False
         ),
     ] = Path(),
     stop: Annotated[bool, typer.Option("--stop", help="Stop the server; its data stays.")] = False,
 ) -> None:
-    """Start a PostgreSQL with data, and write opskit.toml for it.
+    """Start a PostgreSQL server with sample data.
 
-    Run it again to start the server again. To be rid of it, stop it and remove what it made.
+    It also writes an opskit.toml for that server. Run it again to restart the server. To get rid of the demo, stop it
+    and remove the directory.
     """
     from opskit.demo import start_demo, stop_demo
 
@@ -51,7 +52,10 @@ def demo(
 
 @app.command()
 def check(context: typer.Context, cluster: ClusterName, json: Json = False) -> None:
-    """Look whether a backup would succeed and whether what there is is fresh, and what to do if not."""
+    """Check the server, the repository and the age of the backups.
+
+    A finding that failed comes with a hint what to do. The exit code is 1 if any failed.
+    """
     source = open_cluster(context, cluster)
     findings: list[Finding | FreshnessFinding] = [*source.check(), *source.freshness()]
     if json:
@@ -66,13 +70,16 @@ def check(context: typer.Context, cluster: ClusterName, json: Json = False) -> N
 def backup(
     context: typer.Context,
     cluster: ClusterName,
-    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What it is for.")] = "",
-    full: Annotated[
-        bool, typer.Option("--full", help="All of it, whatever was backed up.")
-    ] = False,
+    note: Annotated[
+        str,
+        typer.Option(
+            "--note", metavar="TEXT", help="Kept with the backup and shown wherever it is listed."
+        ),
+    ] = "",
+    full: Annotated[bool, typer.Option("--full", help="Take a full backup.")] = False,
     incremental: Annotated[
         bool,
-        typer.Option("--incremental", help="What changed since an earlier backup, or an error."),
+        typer.Option("--incremental", help="Take an increment, or fail if there can be none."),
     ] = False,
     trigger: Annotated[Trigger, typer.Option("--trigger", hidden=True)] = Trigger.ON_DEMAND,
     scheduled_for: Annotated[str | None, typer.Option("--scheduled-for", hidden=True)] = None,
@@ -80,8 +87,8 @@ def backup(
 ) -> None:
     """Take a backup now, and print its name.
 
-    It is an increment to an earlier one where the server says what changed since (PostgreSQL 17 and later with
-    summarize_wal = on), else a full one; 'opskit show' tells why.
+    It is an increment where the server can tell what changed since an earlier backup (PostgreSQL 17 and later, with
+    summarize_wal = on), and otherwise a full one. 'opskit show' says which it became, and why.
     """
     if full and incremental:
         raise InputError("a backup is either --full or --incremental")
@@ -105,7 +112,10 @@ def backups(
     cluster: AnyCluster = None,
     json: Json = False,
 ) -> None:
-    """List backups, newest first, with those that run or failed."""
+    """List backups, newest first.
+
+    The list includes those that are running or have failed.
+    """
     names = [cluster] if cluster is not None else sorted(context.obj.settings().clusters)
     rows = [
         row
@@ -122,7 +132,7 @@ def backups(
 def show(
     context: typer.Context, cluster: ClusterName, name: BackupName, json: Json = False
 ) -> None:
-    """Show what is known of one backup."""
+    """Show the details of one backup."""
     backup = open_cluster(context, cluster).backup(name)
     if json:
         output.print_json(output.backup_record(backup))

@@ -18,35 +18,46 @@ if TYPE_CHECKING:
     from opskit.operations.copy import RestoredCopy
 
 Directory = Annotated[
-    Path, typer.Argument(metavar="DIRECTORY", help="Where a backup was restored to.")
+    Path, typer.Argument(metavar="DIRECTORY", help="The directory that a backup was restored into.")
 ]
 Port = Annotated[
     int | None,
-    typer.Option("--port", metavar="NUMBER", help="By default a free one.", show_default=False),
+    typer.Option("--port", metavar="NUMBER", help="By default a free port.", show_default=False),
 ]
 
 
 At = Annotated[
     str | None,
-    typer.Option("--at", metavar="TIME", help="Such as '2026-11-22 14:05Z'.", show_default=False),
+    typer.Option(
+        "--at",
+        metavar="TIME",
+        help="A time with its zone, such as '2026-11-22 14:05Z'.",
+        show_default=False,
+    ),
 ]
 AtLsn = Annotated[
-    str | None, typer.Option("--lsn", metavar="LSN", help="Such as 0/3000148.", show_default=False)
+    str | None,
+    typer.Option(
+        "--lsn", metavar="LSN", help="A position in the WAL, such as 0/3000148.", show_default=False
+    ),
 ]
 AtXid = Annotated[
     int | None,
-    typer.Option("--xid", metavar="XID", help="A transaction's end.", show_default=False),
+    typer.Option("--xid", metavar="XID", help="The end of a transaction.", show_default=False),
 ]
 AtPoint = Annotated[
     str | None,
     typer.Option(
-        "--restore-point", metavar="NAME", help="Of pg_create_restore_point.", show_default=False
+        "--restore-point",
+        metavar="NAME",
+        help="A name given to pg_create_restore_point().",
+        show_default=False,
     ),
 ]
-Immediate = Annotated[bool, typer.Option("--immediate", help="The backup's end.")]
-Latest = Annotated[bool, typer.Option("--latest", help="The archive's end.")]
+Immediate = Annotated[bool, typer.Option("--immediate", help="The moment when the backup ended.")]
+Latest = Annotated[bool, typer.Option("--latest", help="The end of the WAL archive.")]
 Exclusive = Annotated[
-    bool, typer.Option("--exclusive", help="Stop just before what is exactly at the target.")
+    bool, typer.Option("--exclusive", help="Stop just before the target, not just after it.")
 ]
 Timeline = Annotated[
     str,
@@ -65,13 +76,13 @@ def download(
             "-o",
             "--output",
             metavar="PATH",
-            help="A file or a directory; by default CLUSTER-BACKUP.tar.zst here.",
+            help="A file or a directory; by default CLUSTER-BACKUP.tar.zst in the current one.",
             show_default=False,
         ),
     ] = Path(),
     archive: Annotated[
         str,
-        typer.Option("--format", metavar="tar.zst|tar.gz|tar", help="What the archive comes as."),
+        typer.Option("--format", metavar="tar.zst|tar.gz|tar", help="The format of the archive."),
     ] = "tar.zst",
     no_wal: Annotated[bool, typer.Option("--no-wal", help="Leave the WAL archive out.")] = False,
     until: Annotated[
@@ -79,13 +90,16 @@ def download(
         typer.Option(
             "--until",
             metavar="TIME",
-            help="WAL up to then; by default up to the next backup, or now.",
+            help="Include WAL up to this time; by default up to the next backup, or all there is.",
             show_default=False,
         ),
     ] = None,
     operation: OperationId = None,
 ) -> None:
-    """Write a backup and the WAL behind it to one ordinary archive, and print its path."""
+    """Write a backup to one ordinary archive file.
+
+    The archive includes the WAL that follows the backup, and needs no opskit to be used. Prints its path.
+    """
     source = open_cluster(context, cluster)
     with monitored(context.obj.ending) as monitor:
         file = source.download(
@@ -105,21 +119,23 @@ def restore(
     context: typer.Context,
     cluster: ClusterName,
     directory: Annotated[
-        Path, typer.Argument(metavar="DIRECTORY", help="Where to: empty, or to be made.")
+        Path, typer.Argument(metavar="DIRECTORY", help="The target: empty, or not there yet.")
     ],
     backup: Annotated[
         str, typer.Option("--backup", metavar="NAME", help="Which backup.")
     ] = "latest",
     start: Annotated[
         bool,
-        typer.Option("--start", help="Start the copy, leave it running, and print the psql line."),
+        typer.Option(
+            "--start", help="Start the copy, leave it running, and print the psql command for it."
+        ),
     ] = False,
     layout: Annotated[
         str,
         typer.Option(
             "--layout",
             metavar="archive|data-directory",
-            help="As the archive unpacks, to be started as a copy; or a data directory for production.",
+            help="A copy as the archive unpacks, or a plain data directory for production.",
         ),
     ] = "archive",
     tablespace: Annotated[
@@ -127,7 +143,7 @@ def restore(
         typer.Option(
             "--tablespace",
             metavar="OID=PATH",
-            help="Where a tablespace goes in the layout 'data-directory'; can be given several times.",
+            help="Where a tablespace goes, with --layout data-directory. Can be given several times.",
             show_default=False,
         ),
     ] = [],  # noqa: B006  typer takes no None for a list
@@ -140,17 +156,20 @@ def restore(
     exclusive: Exclusive = False,
     timeline: Timeline = "latest",
     pause: Annotated[
-        bool, typer.Option("--pause", help="Hold the copy at the target; 'advance' moves it on.")
+        bool,
+        typer.Option(
+            "--pause", help="Pause recovery at the target, so that you can look and then 'advance'."
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
     ] = False,
     operation: OperationId = None,
 ) -> None:
-    """Put a backup's files back, and print the data directory.
+    """Restore a backup into a directory.
 
-    As it was when the backup ended; or, with a target, as it was then: the newest backup that leads there is chosen
-    and the WAL that is needed is brought along.
+    Without a target, the copy is as it was when the backup ended. With one, the newest backup that leads there is
+    chosen, and the WAL that is needed comes along. Prints the path of the data directory.
     """
     if start and layout != "archive":
         raise InputError(
@@ -196,11 +215,15 @@ def advance(
     latest: Latest = False,
     exclusive: Exclusive = False,
     promote: Annotated[
-        bool, typer.Option("--promote", help="End recovery at the target, or where the copy is.")
+        bool,
+        typer.Option(
+            "--promote",
+            help="End recovery there, or where the copy is, and make it a server of its own.",
+        ),
     ] = False,
     operation: OperationId = None,
 ) -> None:
-    """Move a copy that was restored with --pause on to a later target, and print the psql line.
+    """Move a paused copy on to a later target.
 
     It is held there again, to be looked at, until --promote makes it a server of its own.
     """
@@ -223,7 +246,7 @@ def advance(
 def start(
     context: typer.Context, directory: Directory, port: Port = None, operation: OperationId = None
 ) -> None:
-    """Start a restored copy, and print the psql line.
+    """Start a restored copy, and print the psql command for it.
 
     It runs as the account that runs servers, with the PostgreSQL programs of its major version, until it is stopped.
     """

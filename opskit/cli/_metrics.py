@@ -23,7 +23,7 @@ def metrics(
         typer.Option(
             "--output",
             metavar="FILE",
-            help="Write it there at once, for node_exporter's textfile collector.",
+            help="Write them to a file, in one step, for node_exporter's textfile collector.",
         ),
     ] = None,
     listen: Annotated[
@@ -31,7 +31,7 @@ def metrics(
         typer.Option(
             "--listen",
             metavar="[HOST:]PORT",
-            help="Serve /metrics until SIGTERM or Ctrl-C; on loopback, unless a host is named.",
+            help="Serve /metrics until SIGTERM or Ctrl-C; on loopback unless a host is given.",
         ),
     ] = None,
     dashboard: Annotated[
@@ -41,7 +41,10 @@ def metrics(
         bool, typer.Option("--rules", help="Print alerting rules for Prometheus.")
     ] = False,
 ) -> None:
-    """Tell Prometheus how fresh backups and WAL are; by default on the standard output."""
+    """Print or serve metrics for Prometheus.
+
+    They say how fresh the backups and the WAL archive are. By default they are printed.
+    """
     from opskit.metrics import Metrics, serve, shipped, write_file
 
     if sum((output is not None, listen is not None, dashboard, rules)) > 1:

@@ -21,12 +21,15 @@ def expire(
     context: typer.Context,
     cluster: ClusterName,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would go and why; change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be removed and why; change nothing.")
     ] = False,
     json: Json = False,
     operation: OperationId = None,
 ) -> None:
-    """Remove the backups and the WAL that the cluster's retention no longer keeps."""
+    """Remove what the retention policy no longer keeps.
+
+    That is backups, and the WAL that no remaining backup needs.
+    """
     source = open_cluster(context, cluster)
     plan = source.plan_expire()
     with waiting("reading the WAL archive's ends"):
@@ -47,17 +50,23 @@ def expire(
 def delete(
     context: typer.Context,
     cluster: ClusterName,
-    backup: Annotated[str, typer.Argument(metavar="BACKUP", help="A backup's name, in full.")],
+    backup: Annotated[
+        str, typer.Argument(metavar="BACKUP", help="The backup's name in full; not 'latest'.")
+    ],
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would go; change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be removed; change nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     even_last: Annotated[
-        bool, typer.Option("--even-last", help="Also the only backup of its server.")
+        bool,
+        typer.Option("--even-last", help="Delete it even if it is the only backup of its server."),
     ] = False,
     operation: OperationId = None,
 ) -> None:
-    """Delete one backup, and the WAL that no other one needs, for good."""
+    """Delete one backup for good.
+
+    The WAL that no other backup needs goes with it.
+    """
     source = open_cluster(context, cluster)
     plan = source.plan_delete(backup, even_last=even_last)
     if operation is None:
@@ -83,7 +92,7 @@ def consolidate(
     ] = False,
     operation: OperationId = None,
 ) -> None:
-    """Make an increment a full backup, in the repository, without the server.
+    """Turn an increment into a full backup.
 
     It keeps its name. Increments that are based on it go on working; it does not need what it was based on any more.
     """
@@ -101,20 +110,22 @@ def hold(
     context: typer.Context,
     cluster: ClusterName,
     backup: BackupName,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="What for.")] = "",
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it is kept.")] = "",
     until: Annotated[
         str | None,
-        typer.Option("--until", metavar="TIME", help="By default until it is released."),
+        typer.Option(
+            "--until", metavar="TIME", help="When the hold ends; by default when it is released."
+        ),
     ] = None,
 ) -> None:
-    """Keep a backup, whatever the retention says."""
+    """Keep a backup whatever the retention policy says."""
     placed = open_cluster(context, cluster).hold(backup, reason, until=until)
     typer.echo(f"{placed.backup} is {placed.words}")
 
 
 @app.command()
 def release(context: typer.Context, cluster: ClusterName, backup: BackupName) -> None:
-    """End a hold."""
+    """Release a backup that is on hold."""
     open_cluster(context, cluster).release(backup)
 
 

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 _UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400}
 
-runbook = typer.Typer(
-    help="Run notebooks whose executed copies prove what was done.", no_args_is_help=True
-)
+runbook = typer.Typer(help="Run runbooks; each run leaves a report.", no_args_is_help=True)
 app.add_typer(runbook, name="runbook")
 
 
@@ -53,7 +51,7 @@ def _told(parameter: "Parameter") -> tuple[str, str, str, str]:
 def run(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A runbook, see 'opskit runbook list'.")
+        str, typer.Argument(metavar="NAME", help="The runbook's name; see 'opskit runbook list'.")
     ],
     cluster: ClusterName,
     parameter: Annotated[
@@ -70,12 +68,15 @@ def run(
         str | None,
         typer.Option(
             metavar="DURATION",
-            help="Abort it after this long, such as 90s, 15min or 2h; by default it may take for ever.",
+            help="Abort the run after this long, such as 90s, 15min or 2h; by default never.",
         ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Run a runbook and file its report; exit code 1 if it fails."""
+    """Run a runbook and file its report.
+
+    The exit code is 1 if the run fails.
+    """
     from opskit.runbooks import run_runbook
 
     given = parameters(parameter)
@@ -93,9 +94,10 @@ def run(
 
 @runbook.command()
 def index(context: typer.Context) -> None:
-    """Make the page on all reports anew, and print where it is; exit code 1 if files are not as recorded.
+    """Rebuild the index page of all reports.
 
-    Every run updates it. This reads every report again, and files the runs of this host that were lost.
+    Every run updates that page. This reads all reports again, files the lost runs of this host, and prints the path of
+    the page. The exit code is 1 if a report's files are not as recorded.
     """
     from opskit.reports.report import Files
     from opskit.runbooks import make_index
@@ -115,7 +117,10 @@ def reports(
     cluster: AnyCluster = None,
     json: Json = False,
 ) -> None:
-    """List the runs of runbooks, newest first, with those that go on or were lost."""
+    """List the runs of runbooks, newest first.
+
+    The list includes runs that are still going on, and runs whose processes were lost.
+    """
     from opskit.reports.index import read_reports
 
     settings = context.obj.settings()
@@ -131,9 +136,10 @@ def reports(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def lab(context: typer.Context) -> None:
-    """Open JupyterLab on the notebooks.
+    """Open the notebooks in JupyterLab.
 
-    They are copied to ./notebooks, where changed ones stay as they are. Further options are JupyterLab's.
+    They are copied to ./notebooks first; files that are already there stay as they are. All further options are passed
+    on to JupyterLab.
     """
     from opskit.cli._lab import open_lab, shipped_notebooks, working_copy
     from opskit.config import find_configuration

@@ -13,13 +13,16 @@ from opskit.reports.format import format_time
 if TYPE_CHECKING:
     from opskit.planner import ClusterSchedule
 
-schedule = typer.Typer(help="When backups are taken, and what takes them.", no_args_is_help=True)
+schedule = typer.Typer(help="Take backups by schedule.", no_args_is_help=True)
 app.add_typer(schedule, name="schedule")
 
 
 @schedule.command()
 def show(context: typer.Context, json: Json = False) -> None:
-    """Show for each cluster with a schedule what ran, what is next, and what was missed."""
+    """Show what ran, what is next and what was missed.
+
+    One line for each cluster that has a schedule.
+    """
     from opskit.planner import cluster_schedule
 
     now = datetime.now(UTC)
@@ -41,9 +44,10 @@ def show(context: typer.Context, json: Json = False) -> None:
 
 @schedule.command()
 def run(context: typer.Context) -> None:
-    """Take the backups that are due, and expire behind them, until SIGTERM or Ctrl-C.
+    """Take backups as they become due.
 
-    What is due is told by the backups that are there, so that a machine that slept backs up when it wakes, once.
+    Runs until SIGTERM or Ctrl-C, and expires old backups after each new one. What is due is decided by the backups that
+    exist, so a machine that slept takes one backup when it wakes.
     """
     from opskit.planner import Scheduler
 
@@ -64,7 +68,10 @@ def export(
     platform: Annotated[str, typer.Argument(metavar="systemd|cron|kubernetes")],
     cluster: ClusterName,
 ) -> None:
-    """Print units that make the platform's own scheduler take a cluster's backups."""
+    """Print units for systemd, cron or Kubernetes.
+
+    With them the platform's own scheduler takes the cluster's backups.
+    """
     from opskit.errors import InputError
     from opskit.planner import Platform, export_units
 

@@ -12,9 +12,7 @@ from opskit.cli._app import ClusterName, Json, OperationId, app, open_cluster
 
 _END_OF_ARCHIVE = 100  # see `opskit.cli.main`
 
-wal = typer.Typer(
-    help="Keep the write-ahead log, so that every second can be restored.", no_args_is_help=True
-)
+wal = typer.Typer(help="Archive the WAL, so that any second can be restored.", no_args_is_help=True)
 app.add_typer(wal, name="wal")
 
 OptionalCluster = Annotated[
@@ -22,7 +20,7 @@ OptionalCluster = Annotated[
     typer.Option(
         "--cluster",
         metavar="NAME",
-        help="By default the only one that is configured.",
+        help="Needed when more than one cluster is configured.",
         show_default=False,
     ),
 ]
@@ -38,7 +36,7 @@ def stream(
             "--partial-seconds",
             metavar="N",
             min=0.1,
-            help="How often the segment that is filling is stored; by default as configured, or 10.",
+            help="Store the segment that is still filling every N seconds; by default as configured, or 10.",
             show_default=False,
         ),
     ] = None,
@@ -46,15 +44,16 @@ def stream(
         bool,
         typer.Option(
             "--after-gap",
-            help="If the server has removed WAL that the archive lacks, leave a gap and go on behind it.",
+            help="If the server has already removed WAL that the archive lacks, leave a gap and go on after it.",
         ),
     ] = False,
     while_: Annotated[Path | None, typer.Option("--while", hidden=True)] = None,
     operation: OperationId = None,
 ) -> None:
-    """Store the WAL as the server writes it, until SIGTERM or SIGINT.
+    """Archive the WAL as the server writes it.
 
-    Run it as a service. It keeps a replication slot, which moves only past what is stored: the server keeps the rest.
+    Run it as a service; it ends with SIGTERM or SIGINT. It holds a replication slot that moves only past what is
+    stored, so the server keeps the rest.
     """
     from opskit.cli._wal_output import StreamMonitor, told_with_time
 
@@ -71,7 +70,10 @@ def stream(
 
 @wal.command()
 def status(context: typer.Context, cluster: ClusterName, json: Json = False) -> None:
-    """Show what the WAL archive holds and lacks, and how far it is behind; exit code 1 if not all is well."""
+    """Show what the archive holds, lacks and is behind by.
+
+    The exit code is 1 if something is wrong.
+    """
     from opskit.cli import _wal_output as output
 
     found = open_cluster(context, cluster).wal_status()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from opskit.planner import FleetStatus, JobStatus, WorkerStatus
 
 worker = typer.Typer(
-    help="Share the schedule's work with other hosts, by a queue in PostgreSQL.",
+    help="Share scheduled work with other hosts.",
     invoke_without_command=True,
 )
 app.add_typer(worker, name="worker")
@@ -29,7 +29,7 @@ def run(
             "--jobs",
             metavar="N",
             min=1,
-            help="How many runbooks it runs at once; by default as [fleet] says, or one.",
+            help="How many runbooks it runs at once; by default as configured in [fleet], or 1.",
         ),
     ] = None,
     store_limit: Annotated[
@@ -38,14 +38,14 @@ def run(
             "--store-limit",
             metavar="N",
             min=1,
-            help="Begin nothing while all workers together run so many; by default as [fleet] says, or no limit.",
+            help="How many runbooks all workers together run at once; by default as in [fleet], or unlimited.",
         ),
     ] = None,
 ) -> None:
-    """Take the backups that are due, beside workers on other hosts, until SIGTERM or Ctrl-C.
+    """Share scheduled work with other hosts.
 
-    Each worker plans, and frees what a lost one held, when it has the turn. What runs at the end is aborted and filed,
-    and goes back to the queue for the others.
+    Takes the backups that are due, through a queue in PostgreSQL, until SIGTERM or Ctrl-C. A run that is still going on
+    then is aborted and filed, and goes back to the queue for the other workers.
     """
     if context.invoked_subcommand is not None:
         return
@@ -66,7 +66,7 @@ def run(
 
 @worker.command()
 def status(context: typer.Context, json: Json = False) -> None:
-    """Show the fleet's workers, and what runs and waits in its queue."""
+    """Show the workers, and what runs and waits in the queue."""
     from opskit.planner import fleet_status
 
     found = fleet_status(context.obj.settings())

@@ -79,13 +79,14 @@ def test_silence_is_told_once_and_that_it_ended_once(
     )
     assert "opskit schedule show" in alarm["message"]
     assert re.search(r"Told by opskit on \S+, 20", alarm["message"])
-    assert "told receiver 1 (JSON)" in out
+    assert "sent to receiver 1 (JSON)" in out
     assert run("alarms", "run")[0] == 0
     assert len(webhook.taken) == 1
     made_up_backup(LocalStore(home / "repository"), NOW - timedelta(hours=1), 6)
     for _ in range(2):
         assert run("alarms", "run", "main")[0] == 0
     assert webhook.titles[1:] == ["opskit: main: all is well again"]
+    assert run("alarms", "run", "--dry-run") == (0, "", "nothing would be sent\n")
     assert webhook.taken[1]["type"] == "success"
     assert "the newest backup is 3 d old" in webhook.taken[1]["message"]
     assert stat.S_IMODE((home / "opskit.alarms.json").stat().st_mode) == 0o600
@@ -100,8 +101,8 @@ def test_what_is_not_taken_is_sent_again_to_whom_it_was_not_told(
         webhook.status = 503
         code, out, err = run("alarms", "run")
         assert code == 1
-        assert "told receiver 2 (JSON)" in out
-        assert "1 of 2 alarms were not taken: receiver 1 (JSON)" in err
+        assert "sent to receiver 2 (JSON)" in out
+        assert "1 of 2 alarms were not delivered: receiver 1 (JSON)" in err
         assert "it answered 503" in err
         webhook.status = 204
         assert run("alarms", "run")[0] == 0
@@ -136,14 +137,14 @@ def test_a_dry_run_tells_nobody_and_remembers_nothing(
     """It shows what would be told, also to whom has named nobody yet."""
     code, out, _ = run("alarms", "run", "--dry-run")
     assert code == 0
-    assert "would tell receiver 1: opskit: main: the newest backup is 3 d old" in out
+    assert "would send to receiver 1: opskit: main: the newest backup is 3 d old" in out
     [delivery] = json.loads(run("alarms", "run", "--dry-run", "--json")[1])["deliveries"]
     assert delivery["severity"] == "critical"
     assert webhook.taken == []
     assert not (home / "opskit.alarms.json").exists()
     receivers(home)
     assert "main: newest backup: " in run("alarms", "run", "--dry-run")[1]
-    assert "nobody is named" in run("alarms", "run")[2]
+    assert "no receiver" in run("alarms", "run")[2]
 
 
 def test_mail_arrives(run: Command, home: Path) -> None:
