@@ -45,7 +45,7 @@ def log(
         output.print_json(rows)
     elif rows:
         output.print_table(
-            ("Entry", "At (UTC)", "What", "Cluster", "Outcome", "Who", "Host", "Of"),
+            ("Entry", "At (UTC)", "What", "Cluster", "Outcome", "Who", "Host", "Object"),
             [_cells(row) for row in rows],
             optional=("Host", "Cluster"),
         )
@@ -208,9 +208,10 @@ def _print_verdict(verdict: "AuditVerdict") -> None:
     looked = f"{verdict.entries:,} {'entry' if verdict.entries == 1 else 'entries'}"
     looked += f" and {verdict.reports:,} report{'s'[: verdict.reports != 1]}"
     if verdict.passed:
-        typer.echo(f"ok    {looked} are as they were written, as far as this can tell")
+        typer.echo(f"ok    {looked} are as they were written, as far as the files show")
     else:
-        typer.echo(f"      of {looked}")
+        found = len(verdict.findings)
+        typer.echo(f"FAIL  {found:,} fault{'s'[: found != 1]} in {looked}")
     typer.echo(f"head  {verdict.head.number} {verdict.head.sha256}")
 
 

@@ -132,7 +132,7 @@ def print_backups(rows: Sequence[Mapping[str, Any]], with_cluster: bool) -> None
             _duration(row["started_at"], row["stopped_at"]),
             _size(row["cluster_bytes"]),
             _size(row["stored_bytes"]),
-            str(row["note"] or ""),
+            _note(row),
         ]
         for row in rows
     ]
@@ -140,6 +140,12 @@ def print_backups(rows: Sequence[Mapping[str, Any]], with_cluster: bool) -> None
         headings.insert(0, "Cluster")
         cells = [[str(row["cluster"]), *line] for row, line in zip(rows, cells, strict=True)]
     print_table(headings, cells, optional=("Took", "Kind", "Stored", "Started (UTC)", "Trigger"))
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    """What a backup is for; of an attempt, also why it failed."""
+    failed = row["reason"] if row["status"] == "failed" else None
+    return " — ".join(filter(None, (row["note"], failed)))
 
 
 def backup_record(backup: BaseBackup) -> dict[str, Any]:

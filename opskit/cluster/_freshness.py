@@ -229,7 +229,7 @@ def _archive(found: Sources) -> ArchiveState | None:
     if len(gaps) > 1:
         told = f"{faults['gap'].message}; and {len(gaps) - 1} more"
         faults["gap"] = replace(faults["gap"], message=told)
-    compared = "" if status.server else ", not compared with the server, which cannot be asked"
+    compared = "" if status.server else ", not compared with the server, which does not answer"
     well = FreshnessFinding(
         name="WAL archive",
         severity=Severity.OK,

@@ -147,8 +147,8 @@ class ReportCheck:
         if self._has_log and not entries and (head is None or head.number <= self._last):
             yield (
                 Fault.NOT_ENTERED,
-                f"the report {report.name!r} is not in the log: it was put there, its entry was cut off, or it is"
-                " not entered yet",
+                f"the report {report.name!r} is not in the log: it was put there by hand, its entry was cut off, or"
+                " it is not entered yet",
             )
 
     def _signature_faults(self, report: FiledReport, record: Record) -> Iterator[tuple[Fault, str]]:

@@ -162,10 +162,10 @@ def verify_files(
     if filed is not None:
         check.run()
     else:
-        notes.append("reports were not looked at: no directory is given")
+        notes.append("reports were not checked: no directory is given")
     findings: list[AuditFinding] = []
     if found is None:
-        notes.append("entries were not looked at: no audit log is given")
+        notes.append("entries were not checked: no audit log is given")
     else:
         findings, told = _log_findings(found, keys, check.witnesses, head)
         notes += told
@@ -200,7 +200,7 @@ def _log_findings(
         if last > seen:
             which = f"entries {seen + 1} to {last}" if last > seen + 1 else f"entry {last}"
             notes.append(
-                f"no report was filed after {which}: had more followed, nothing here would tell"
+                f"no report was filed after {which}, so entries cut off behind them would not be noticed"
             )
     elif head not in {one.sha256 for one in found}:
         message = f"no entry has the digest {head!r}: the end was cut off, or the log was rewritten"

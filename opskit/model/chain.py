@@ -260,7 +260,7 @@ class _Chain:
 def _unchecked(signed: int) -> str:
     if signed:
         return "signatures were not checked: no public key is known"
-    return "no entry is signed, so that whoever can write to the log can rewrite it as a whole"
+    return "no entry is signed, so whoever can write to the log could rewrite all of it"
 
 
 def _told(breaks: Iterable[_Break]) -> Iterable[AuditFinding]:

@@ -131,7 +131,7 @@ def _newest(
         return _well(NEWEST_BACKUP, message)
     limit = allowed(newest.scheduled_for or newest.started_at)
     if age <= limit:
-        return _well(NEWEST_BACKUP, f"{told}, {format_duration(limit)} are allowed")
+        return _well(NEWEST_BACKUP, f"{told}, up to {format_duration(limit)} is allowed")
     ahead = len(backups) - len(past)
     return FreshnessFinding(
         name=NEWEST_BACKUP,
@@ -154,8 +154,8 @@ def _none(
         return FreshnessFinding(
             name=NEWEST_BACKUP,
             severity=Severity.CRITICAL,
-            message=f"every backup is of the future, the newest of {format_time(backups[0].stopped_at)}:"
-            " a clock was set back, and nobody knows how old it is",
+            message=f"every backup is dated in the future, the newest {format_time(backups[0].stopped_at)}:"
+            " a clock was set back, so its age is unknown",
             hint=f"Set the clocks right, then take a new one: 'opskit backup {cluster}'.",
         )
     if allowed is None:
@@ -193,11 +193,11 @@ def _failed(
                 name=f"last {what}",
                 severity=Severity.WARNING,
                 message=f"failed at {format_time(last.at)}, and none succeeded since: {last.message}",
-                hint=f"See what 'opskit runbook list {cluster}' and the log of what ran it say, and run it again.",
+                hint=f"Remove the cause and run it again; 'opskit reports {cluster}' leads to the report of a runbook.",
             )
         )
     if outcomes and not found:
-        return [_well("last operations", "none failed that has not succeeded since")]
+        return [_well("last operations", "nothing failed that has not succeeded since")]
     return found
 
 
@@ -207,6 +207,6 @@ def _well(name: str, message: str) -> FreshnessFinding:
 
 def _what_to_do(cluster: str) -> str:
     return (
-        "See whether 'opskit schedule run' or the platform's timer runs, and what 'opskit schedule show' tells;"
+        "Check that 'opskit schedule run' or the platform's timer is running, and look at 'opskit schedule show';"
         f" 'opskit backup {cluster}' takes one now."
     )

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from opskit.config import ClusterSettings
 from opskit.errors import NotFoundError, OpskitError
 from opskit.model.backup import BaseBackup
+from opskit.model.format import format_bytes, format_duration
 from opskit.model.lsn import Lsn
 from opskit.model.shown import Shown
 from opskit.operations.check import Finding
@@ -226,7 +227,7 @@ def _server_findings(
     if server is None:
         why = refused.message if refused is not None else ""
         yield Finding(
-            name="server", passed=True, message=f"cannot be asked, so nothing is compared: {why}"
+            name="server", passed=True, message=f"does not answer, so nothing is compared: {why}"
         )
         return
     yield _slot(cluster, slot_name, server)
@@ -235,17 +236,17 @@ def _server_findings(
     yield Finding(
         name="behind",
         passed=not behind.is_growing,
-        message="nothing that the server has is missing"
+        message="the archive has all that the server has"
         if not behind.amount_bytes
-        else f"{behind.amount_bytes} bytes are missing, {_since(behind.age)}",
-        hint=f"Look whether 'opskit wal stream {cluster}' runs, and what it says.",
+        else f"{format_bytes(behind.amount_bytes)} not archived yet, {_since(behind.age)}",
+        hint=f"Check that 'opskit wal stream {cluster}' is running, and see what it says.",
     )
 
 
 def _since(age: timedelta | None) -> str:
     if age is None:
-        return "nobody knows since when: the archive's newest object is of the future, as a clock was set back"
-    return f"the oldest written at most {age.total_seconds():.0f} s ago"
+        return "unknown since when: the archive's newest object is dated in the future, as a clock was set back"
+    return f"the oldest of it at most {format_duration(age)} old"
 
 
 def _slot(cluster: str, name: str, server: LogFacts) -> Finding:
@@ -274,8 +275,8 @@ def _slot(cluster: str, name: str, server: LogFacts) -> Finding:
         return Finding(
             name="slot",
             passed=False,
-            message=f"the slot {name!r} is near max_slot_wal_keep_size ({limit} bytes):"
-            f" {max(slot.safe_bytes or 0, 0)} bytes are left",
-            hint="See to it that 'opskit wal stream' runs, or raise max_slot_wal_keep_size.",
+            message=f"the slot {name!r} is near max_slot_wal_keep_size:"
+            f" {format_bytes(max(slot.safe_bytes or 0, 0))} are left",
+            hint=f"Make sure that 'opskit wal stream {cluster}' is running, or raise max_slot_wal_keep_size.",
         )
     return Finding(name="slot", passed=True, message=f"{name!r} is {slot.wal_status} and {state}")

@@ -110,6 +110,18 @@ def chain_words(backup: BaseBackup, backups: Iterable[BaseBackup]) -> list[str]:
     return told
 
 
+def failure_words(operation: Operation) -> str | None:
+    """Why an operation did not complete; `None` while it runs."""
+    if operation.status is OperationStatus.RUNNING:
+        return None
+    if operation.status is OperationStatus.CANCELLED:
+        return "cancelled"
+    if operation.status is OperationStatus.DIED:
+        return "its process died"
+    message: str = (operation.error or {}).get("message", "")
+    return message
+
+
 def _complete(backup: BaseBackup, known: Mapping[str, BaseBackup]) -> dict[str, Any]:
     row = {column: getattr(backup, column, None) for column in COLUMNS}
     for column in _TEXTS:
@@ -133,4 +145,5 @@ def _attempt(operation: Operation, parents: Mapping[str, str | None]) -> dict[st
         "status": shown_status(operation),
         "started_at": operation.started_at,
         "note": operation.parameters.get("note", ""),
+        "reason": failure_words(operation),
     }

@@ -111,7 +111,7 @@ def backups_table(
         known), trigger, status (``complete``, ``running``, ``failed``), started_at, stopped_at
         (UTC), start_lsn, stop_lsn (texts), timeline, cluster_bytes, stored_bytes, parent, note, chain_length (how many
         backups it takes to restore it), full_bytes (what it stores if it is full, else about what a full one would),
-        reason (why it is full or incremental). The index counts rows.
+        reason (why it is full or incremental; why it failed). The index counts rows.
     """
     return typed_table(backup_rows(backups, operations, parents), _BACKUPS)
 

@@ -224,7 +224,7 @@ def check_identity(run: Run, main: Cluster) -> None:
     try:
         asked = main.facts().system_identifier
     except OpskitError as error:
-        run.not_run(what, f"the server cannot be asked: {error.message}")
+        run.not_run(what, f"the server does not answer: {error.message}")
         return
     kept = main.repository.system_identifier(main.name)
     run.check(what, asked == kept, f"system identifier {asked}, the repository's is {kept}")

@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from opskit.model.backup import BaseBackup
-from opskit.model.operation import Operation, OperationStatus
+from opskit.model.operation import Operation
 from opskit.model.retention import Hold
 from opskit.reports.format import format_bytes, format_duration
-from opskit.reports.listed import backup_rows
+from opskit.reports.listed import backup_rows, failure_words
 from opskit.reports.tables import BYTES, DURATION, NUMBER, TEXT, TIME, typed_table
 from opskit.reports.view import View, table
 
@@ -161,11 +161,8 @@ def _line(row: dict[str, Any], attempt: Operation | None, now: datetime) -> Line
 
 
 def _reason(attempt: Operation) -> str:
-    if attempt.status is OperationStatus.CANCELLED:
-        return "cancelled"
-    if attempt.status is OperationStatus.DIED:
-        return "its process died"
-    return (attempt.error or {}).get("message", "")
+    """In short: libpq goes on with a guess, which the operation's card has."""
+    return (failure_words(attempt) or "").partition("; ")[0]
 
 
 def _duration(started: datetime, ended: datetime | None) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,6 @@ from tests.support.streams import (
 )
 
 SMALL = 1
-MEGABYTE = 1 << 20
 
 
 def cluster(server: LocalServer) -> ClusterSettings:
@@ -71,7 +71,7 @@ def test_a_slot_near_its_limit_and_a_lost_one_are_findings(
     write_segments(source, 4)
     code, [near] = asked(configured)
     assert (code, near["name"]) == (1, "slot")
-    assert f"near max_slot_wal_keep_size ({10 * MEGABYTE} bytes)" in near["message"]
+    assert re.search(r"near max_slot_wal_keep_size: [\d.]+ MB are left", near["message"])
     assert "raise max_slot_wal_keep_size" in near["hint"]
     write_segments(source, 6)
     source.query("CHECKPOINT")
@@ -153,7 +153,7 @@ def test_an_idle_server_is_not_behind_whatever_the_clock_says(
             assert status.passed, status.findings
             assert status.behind_bytes == 0
     write_segments(source, 2)  # nobody streams
-    for jump, said in ((-600, "at most 600 s ago"), (86_400, "a clock was set back")):
+    for jump, said in ((-600, "at most 10 min old"), (86_400, "a clock was set back")):
         stored_at(jump)
         status = wal_status(cluster(source), repository, patience_seconds=0.5)
         [behind] = [f for f in status.findings if not f.passed]

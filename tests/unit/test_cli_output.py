@@ -19,10 +19,11 @@ def test_what_is_not_known_of_a_progress_is_left_out() -> None:
 
 def test_a_table_is_not_cut_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
     """A pipe gets every character of a long note, without a terminal's colours and without what terminals obey."""
-    row = dict.fromkeys(BACKUP_KEYS) | {"status": "failed", "note": "n\x1b[31m" * 100 + "[bold]end"}
+    note = "n\x1b[31m" * 100 + "[bold]end"
+    row = dict.fromkeys(BACKUP_KEYS) | {"status": "failed", "note": note, "reason": "disk full"}
     print_backups([row], with_cluster=False)
     shown = capsys.readouterr().out
-    assert "[bold]end" in shown
+    assert "[bold]end — disk full" in shown
     assert "\x1b" not in shown
 
 

@@ -48,6 +48,7 @@ def test_an_attempt_is_of_the_kind_that_is_known(
     """What was left to opskit is called so until it has chosen; then it is what it became."""
     [row] = backup_rows([], [attempt(OperationStatus(status), **parameters)], parents)
     assert (row["kind"], row["parent"]) == (kind, parents.get("20261122T140305Z"))
+    assert (row["reason"] is None) == (status == "running")  # else why it failed
     assert tuple(row) == COLUMNS
 
 
