@@ -51,6 +51,8 @@ def open_lab(configuration: Path, directory: Path, options: Sequence[str]) -> No
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         *(f"--notebook-dir={directory.parent}", "--ServerApp.ip=127.0.0.1"),
+        "--ServerApp.log_level=WARN",  # the address is told all the same
+        "--LabApp.log_level=WARN",
         *(["--allow-root"] if os.geteuid() == 0 else []),
         *options,
         str(start if start.exists() else directory),

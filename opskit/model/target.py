@@ -28,15 +28,18 @@ class RecoveryTarget:
     """A place in the log.
 
     `inclusive` tells whether what is exactly at the target is still replayed; `timeline` is ``latest``, ``current``
-    (the backup's) or a number.
+    (the backup's) or a number. `words` say what was asked for where that is reached by another kind of target.
     """
 
     kind: TargetKind
     value: TargetValue = None
     inclusive: bool = True
     timeline: int | str = NEWEST_TIMELINE
+    words: str = ""
 
     def __str__(self) -> str:
+        if self.words:
+            return self.words
         if self.kind is TargetKind.IMMEDIATE:
             return "the backup's end"
         if self.kind is TargetKind.LATEST:

@@ -166,7 +166,7 @@ class RecoveryPlanner:
             backup=backup,
             target=target,
             path=_shortened(path, index + 1),
-            why=f"the newest backup that ends before {target}",
+            why=f"the newest backup that ends before {_plain(target)}",
             stops_at=stops_at,
         )
 
@@ -186,9 +186,9 @@ class RecoveryPlanner:
             return None
         return RecoveryPlan(
             backup=backup,
-            target=replace(target, kind=TargetKind.XID, value=last[1].xid),
+            target=replace(target, kind=TargetKind.XID, value=last[1].xid, words=str(target)),
             path=_shortened(path, last[0] + 1),
-            why=f"the newest backup that ends before {target}, the time of the last transaction",
+            why=f"the newest backup that ends before {_plain(target)}, the time of the last transaction",
             stops_at=last[1].lsn,
         )
 
@@ -242,6 +242,11 @@ class RecoveryPlanner:
             ErrorKind.WAL_GAP,
             f"The latest before the gap that can be reached is {shown}{after}.",
         )
+
+
+def _plain(target: RecoveryTarget) -> str:
+    """A target within a sentence: a time speaks for itself."""
+    return str(target).removeprefix("time ")
 
 
 def recovery_planner(

@@ -54,7 +54,7 @@ def bars(title: str, sizes: Mapping[str, int]) -> str:
     """Sizes beside one another as HTML: a line each with its bar, drawn to one scale, the number beside it."""
     top = max(sizes.values(), default=0) or 1
     lines = "".join(
-        f'<tr><th scope="row">{escape(name)}</th>'
+        f'<tr><th scope="row" title="{escape(name)}">{escape(name)}</th>'
         f'<td><div class="opskit-share" style="width:{100 * max(size, 0) / top:.1f}%"></div></td>'
         f'<td class="opskit-number">{format_bytes(size)}</td></tr>'
         for name, size in sizes.items()

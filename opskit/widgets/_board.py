@@ -64,6 +64,10 @@ class Board:
         """What it shows, as text."""
         raise NotImplementedError
 
+    def _links(self) -> str:
+        """Where to go on, as HTML."""
+        return ""
+
     def close(self) -> None:
         """Take it from the screen and stop looking."""
         self._watch.stop()
@@ -116,9 +120,11 @@ class Board:
 
     def _show_head(self) -> None:
         place = str(self.settings.file or "made in a program")
+        links = self._links()
+        told = f"<dt>Notebooks</dt><dd>{links}</dd>" if links else ""
         self._head.value = (
             f"<h2>{escape(self._title)}</h2><p>{escape(self._summary)}</p>"
-            f"<dl><dt>Configuration</dt><dd><code>{escape(place)}</code></dd></dl>"
+            f"<dl><dt>Configuration</dt><dd><code>{escape(place)}</code></dd>{told}</dl>"
         )
 
 

@@ -47,15 +47,15 @@ class CopyCard:
         self.start = button("Start", "Run its server", clicked(self._start))
         self.stop = button("Stop", "Stop its server; its files stay", clicked(self._stop))
         self.target = ipywidgets.Text(
-            description="Move on to",
+            description="Advance to",
             tooltip="A later time, LSN or restore point",
             placeholder="2026-11-22 14:10Z, 0/3000148 or a restore point",
         )
         self.advance = button(
-            "Advance", "Recover on to there, and hold it again", clicked(self._advance)
+            "Advance", "Recover up to there, and pause again", clicked(self._advance)
         )
         self.promote = button(
-            "Promote", "End recovery here: a server of its own", clicked(self._promote)
+            "Promote", "End recovery here; it becomes a server of its own", clicked(self._promote)
         )
         self.query = QueryBox(copy, clicked)
         self._moving = row(self.target, self.advance, self.promote)
@@ -91,11 +91,11 @@ class CopyCard:
         files = self.copy.files
         at = f" at {files.target.removeprefix('time ')}" if files.target else ""
         if works:
-            state = "at work"
+            state = "an operation is working on it"
         elif runs:
-            state = "running, held there" if held else "running"
+            state = "running, paused there" if held else "running"
         else:
-            state = "stopped; its first start recovers it" if held else "stopped"
+            state = "stopped; starting it recovers it" if held else "stopped"
         psql = f'<pre tabindex="0">{escape(self._psql_line())}</pre>' if runs and not works else ""
         return (
             f"<p><b>Copy of {escape(files.cluster + at)}</b>, backup {escape(files.backup)}: {escape(state)}</p>"

@@ -63,9 +63,9 @@ class WholePlan:
         backup, others = self.plan.backup, [other.name for other in self.plan.chain[1:]]
         size = format_bytes(self.plan.estimated_bytes)
         lines = [
-            f"It is put together with {', '.join(others)}, here in the repository; the server is not asked",
-            f"It takes about {size} then, in the place of {format_bytes(backup.stored_bytes)}",
-            "It keeps its name, and needs no other backup any more; what is based on it goes on being so",
+            f"It is combined with {', '.join(others)} in the repository; the server is not involved",
+            f"It will take about {size} instead of {format_bytes(backup.stored_bytes)}",
+            "It keeps its name and no longer needs another backup; increments based on it stay valid",
         ]
         told = "".join(f"<li>{escape(line)}</li>" for line in lines)
         name = f"{backup.name} of {backup.cluster}"

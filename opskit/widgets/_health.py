@@ -8,7 +8,6 @@ from html import escape
 
 from opskit.comparison import ClusterState
 from opskit.model.freshness import FreshnessFinding, Severity
-from opskit.model.operation import Operation
 from opskit.reports.format import format_bytes, format_duration, format_time
 from opskit.reports.listed import chain_facts
 
@@ -20,7 +19,7 @@ class Health(StrEnum):
 
     BAD = "act now"
     ODD = "look at this"
-    UNKNOWN = "not all is known"
+    UNKNOWN = "partly unknown"
     GOOD = "all is well"
 
 
@@ -55,14 +54,8 @@ def health_of(heard: Heard) -> Health:
     return Health.GOOD
 
 
-def health_html(heard: Heard, notebooks: str) -> str:
-    """One cluster's card.
-
-    Parameters
-    ----------
-    notebooks
-        HTML: where to go on.
-    """
+def health_html(heard: Heard) -> str:
+    """One cluster's card."""
     health, state = health_of(heard), heard.state
     name = escape(state.cluster)
     rows = "".join(
@@ -71,7 +64,7 @@ def health_html(heard: Heard, notebooks: str) -> str:
     return (
         f'<section class="opskit-health opskit-is-{_TONES[health]}" aria-label="{name}: {health}">'
         f'<h3>{name} <span class="opskit-state"><span aria-hidden="true">{_MARKS[health]}</span> {health}</span></h3>'
-        f"{_wrong(heard)}<dl>{rows}</dl><p>{notebooks}</p></section>"
+        f"{_wrong(heard)}<dl>{rows}</dl></section>"
     )
 
 
@@ -101,7 +94,7 @@ def _told(heard: Heard) -> list[tuple[str, str]]:
         named = "" if finding.name in finding.message else f"{finding.name}: "
         found.append((named + finding.message, finding.hint))
     if not found and not state.backups:
-        found.append(("there is no backup yet", f"Take one: opskit backup {state.cluster}"))
+        found.append(("there is no backup yet", f"Take one: 'opskit backup {state.cluster}'."))
     return list(dict.fromkeys(found))
 
 
@@ -123,11 +116,13 @@ def _facts(heard: Heard) -> Mapping[str, str]:
         )
         facts["Size"] = f"{format_bytes(newest.cluster_bytes)}{_growth(state)}"
     count = f"{len(state.backups):,} backup{'s'[: len(state.backups) != 1]}"
-    facts["Stored"] = f"{format_bytes(state.stored_bytes)} in {count}"
+    facts["Stored"] = (
+        f"{format_bytes(state.stored_bytes)} in {count}" if state.backups else "nothing"
+    )
     return facts | {
         "WAL archive": _archive(heard),
         "Server": _server(heard),
-        "Last failure": _failure(state.failed, state.at),
+        "Last failure": _failure(heard),
         "Next due": "no schedule"
         if state.due_at is None
         else f"{ago(state.due_at, state.at)}, {format_time(state.due_at)}",
@@ -164,10 +159,15 @@ def _server(heard: Heard) -> str:
     return heard.state.server_error or "answers"
 
 
-def _failure(failed: Operation | None, now: datetime) -> str:
+def _failure(heard: Heard) -> str:
+    """What failed last and when; why, unless the card has said so already."""
+    failed = heard.state.failed
     if failed is None:
         return "none"
-    return f"{failed.kind} {ago(failed.ended_at or failed.heartbeat_at, now)}, {failed.words}"
+    what = f"{failed.kind} {ago(failed.ended_at or failed.heartbeat_at, heard.state.at)}"
+    reason = (failed.error or {}).get("message", "")
+    is_told = bool(reason) and any(reason in message for message, _ in _told(heard)[:_SHOWN])
+    return what if is_told else f"{what}, {failed.words}"
 
 
 def ago(at: datetime, now: datetime) -> str:

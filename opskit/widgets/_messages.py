@@ -20,15 +20,15 @@ _DOING = {
     OperationKind.EXPIRE: "Expiring backups of",
     OperationKind.CONSOLIDATE: "Making whole",
     OperationKind.START: "Starting the copy of",
-    OperationKind.ADVANCE: "Moving on the copy of",
+    OperationKind.ADVANCE: "Advancing the copy of",
 }
 _NOTHING_KEPT = "Nothing of it was kept."
 _LEFT = {
-    OperationKind.DELETE: "What had been removed is gone; the next expire removes what is left of it.",
-    OperationKind.EXPIRE: "What had been removed is gone; the next expire goes on.",
+    OperationKind.DELETE: "What was already removed is gone; the next expire removes the rest.",
+    OperationKind.EXPIRE: "What was already removed is gone; the next expire goes on.",
     OperationKind.CONSOLIDATE: "The backup is as it was.",
     OperationKind.START: "The copy is stopped; its files are as they were.",
-    OperationKind.ADVANCE: "The copy is stopped where it was on its way; start it to go on.",
+    OperationKind.ADVANCE: "The copy stopped on its way; start it to go on.",
 }
 
 
@@ -90,12 +90,12 @@ def ended_html(operation: Operation, backup: BaseBackup | None, size: int | None
         start = f"opskit start {shlex.quote(directory)}"
         return (
             f"<p><b>Restored into {escape(directory)}</b></p>"
-            f"<p><b>Start</b> below runs it; in a terminal:</p>{_commands([start])}"
+            f"<p>Press <b>Start</b> below to run it, or in a terminal:</p>{_commands([start])}"
         )
     if operation.kind in (OperationKind.START, OperationKind.ADVANCE):
         return (
-            f"<p><b>The copy in {escape(directory)} runs</b></p>"
-            f"<p>Ask it below, or in a terminal:</p>{_commands([str(result.get('psql', ''))])}"
+            f"<p><b>The copy in {escape(directory)} is running</b></p>"
+            "<p>Query it below, or with the <code>psql</code> line there.</p>"
         )
     return f"<p><b>The {escape(operation.kind)} is complete</b></p>"
 
@@ -156,7 +156,7 @@ def _removed(result: Mapping[str, object]) -> str:
     segments, freed = result.get("wal_segments", 0), result.get("freed_bytes", 0)
     what = f"Backup {gone[0]} is" if len(gone) == 1 else f"{len(gone):,} backups are"
     size = format_bytes(freed) if isinstance(freed, int) else ""
-    return f"<p><b>{escape(what)} deleted</b>, with {escape(str(segments))} WAL segments; {size} are free again.</p>"
+    return f"<p><b>{escape(what)} deleted</b>, with {escape(str(segments))} WAL segments; {size} freed.</p>"
 
 
 def _backed_up(operation: Operation, backup: BaseBackup | None) -> str:
@@ -168,7 +168,7 @@ def _backed_up(operation: Operation, backup: BaseBackup | None) -> str:
         told = (
             f"<p>{escape(f'{format_bytes(backup.cluster_bytes)} in {took}')},"
             f" stored as {format_bytes(backup.stored_bytes)}. {escape(str(backup.kind).capitalize() + why)}."
-            " <b>Download</b> brings it here.</p>"
+            " <b>Download</b> saves it to your computer.</p>"
         )
     return f"<p><b>Backup {escape(operation.backup or '')} is complete</b></p>{told}"
 
@@ -176,8 +176,8 @@ def _backed_up(operation: Operation, backup: BaseBackup | None) -> str:
 def _made_whole(operation: Operation, backup: BaseBackup | None) -> str:
     size = f", stored as {format_bytes(backup.stored_bytes)}" if backup is not None else ""
     return (
-        f"<p><b>Backup {escape(operation.backup or '')} is a full one now</b>{size}</p>"
-        "<p>It needs no other backup; what it was based on may go, as far as nothing else is.</p>"
+        f"<p><b>Backup {escape(operation.backup or '')} is now a full one</b>{size}</p>"
+        "<p>It no longer needs the backups it was based on. They can go, unless another increment is based on them.</p>"
     )
 
 

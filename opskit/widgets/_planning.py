@@ -19,8 +19,8 @@ from opskit.widgets._messages import error_html, traceback_text
 from opskit.widgets._stack import told
 
 NOTHING = (
-    '<p class="opskit-empty">Choose a moment on the timeline, or what else to restore; what will be done is then shown'
-    " here, before anything is.</p>"
+    '<p class="opskit-empty">Choose a moment on the timeline, or something else to restore. The plan is shown here;'
+    " nothing is done before you press Restore.</p>"
 )
 
 
@@ -84,7 +84,7 @@ class Planning:
         elif self._background.answer is not None:
             self.widget.value = plan_html(self._background.answer)
         elif self._background.is_busy:
-            self.widget.value = '<p class="opskit-empty">Looking for the way there…</p>'
+            self.widget.value = '<p class="opskit-empty">Planning…</p>'
         else:
             self.widget.value = NOTHING
 
@@ -110,7 +110,7 @@ def plan_html(planned: Planned) -> str:
     facts = {"Backup": f"{plan.backup.name}, PostgreSQL {plan.backup.postgresql_version}"}
     if planned.parents:
         more = f" and {len(planned.parents) - 1} more" if len(planned.parents) > 1 else ""
-        facts["Based on"] = f"{planned.parents[0]}{more}; put together while it is written"
+        facts["Based on"] = f"{planned.parents[0]}{more}; combined while restoring"
     if recovery is not None:
         count = len(recovery.path.names)
         facts["Because"] = f"it is {recovery.why}"
@@ -119,16 +119,18 @@ def plan_html(planned: Planned) -> str:
             f" {format_bytes(recovery.path.stored_bytes)} stored; none is missing"
         )
         end = f" up to {recovery.path.end}" if recovery.path.end is not None else ""
-        held = ", and held there, to be read and moved on" if plan.paused else ""
-        facts["Its first start"] = f"recovers it{end}{held}"
+        held = ", and pauses there: you can query it, then move it on" if plan.paused else ""
+        facts["First start"] = f"recovers the copy{end}{held}"
     else:
-        facts["WAL"] = "what the backup holds; it will be as it was when the backup ended"
+        facts["WAL"] = (
+            "only what the backup holds; the copy will be as the cluster was when the backup ended"
+        )
     facts["Writes"] = f"{format_bytes(bytes_to_write(plan))} into {plan.directory}"
     facts["Takes"] = _time(planned.prediction)
     lines = "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in facts.items())
     warning = (
         f'<p class="opskit-reason">The account {escape(planned.unreachable)!r}, which runs servers, cannot reach that'
-        " directory: the copy could not be started there.</p>"
+        " directory, so the copy could not be started there.</p>"
         if planned.unreachable
         else ""
     )
@@ -138,8 +140,8 @@ def plan_html(planned: Planned) -> str:
 def _time(prediction: Prediction | None) -> str:
     if prediction is None:
         return "unknown: nothing was restored on this machine yet"
-    times = f"{prediction.restores} restore{'s' if prediction.restores != 1 else ''}"
+    times = f"{prediction.restores} earlier restore{'s' if prediction.restores != 1 else ''}"
     return (
-        f"about {format_duration(prediction.duration)}, at the {format_bytes(prediction.bytes_per_second)}/s of"
-        f" {times} on this machine"
+        f"about {format_duration(prediction.duration)}, judging by {times} on this machine"
+        f" ({format_bytes(prediction.bytes_per_second)}/s)"
     )

@@ -25,9 +25,15 @@ from opskit.widgets.table import Table
 _SECONDS = 60.0
 _BARS = 12
 _PLOTTED = 400
+_TITLES = {
+    "newest_age": "age_of_newest",
+    "cluster_bytes": "size_bytes",
+    "archive_at": "archived_to_at",
+    "due_at": "next_due_at",
+}
 _COLUMNS = [
-    *("cluster", "newest_age", "backups", "size_bytes", "growth_per_day_bytes", "stored_bytes"),
-    *("archive_at", "behind_bytes", "due_at"),
+    *("cluster", "age_of_newest", "backups", "size_bytes", "growth_per_day_bytes", "stored_bytes"),
+    *("archived_to_at", "behind_bytes", "next_due_at"),
 ]
 
 
@@ -58,7 +64,8 @@ class ClustersPanel(Board):
         self.plots = ipywidgets.HTML()
         self.plots.add_class("opskit-plots")
         listed = ipywidgets.Box([self.table.widget])
-        listed.add_class("opskit-filed")
+        for name in ("opskit-filed", "opskit-compared"):
+            listed.add_class(name)
         return [listed, self.plots]
 
     def _read(self) -> str:
@@ -104,7 +111,7 @@ class ClustersPanel(Board):
 
 def _frame(states: list[ClusterState]) -> pd.DataFrame:
     """What of the comparison fits into a panel."""
-    return table_of(states).rename(columns={"cluster_bytes": "size_bytes"})[_COLUMNS]
+    return table_of(states).rename(columns=_TITLES)[_COLUMNS]
 
 
 def _largest(states: list[ClusterState]) -> str:

@@ -46,6 +46,12 @@ async function ask(cluster, backup, signal) {
   throw !answer.ok && isOurs ? await answer.text() : "";
 }
 
+// The server answers with a message and a hint, a line each; the message has no full stop.
+function sentences(reason) {
+  return reason.trim().split("\n").map((line) => line.charAt(0).toUpperCase() + line.slice(1))
+    .map((line) => (/[.!?]$/.test(line) ? line : `${line}.`)).join(" ").replace(/^\.$/, "");
+}
+
 function element(tag, className, text = "") {
   const made = document.createElement(tag);
   made.className = className;
@@ -83,8 +89,8 @@ function render({ model, el }) {
 
   function explain(cluster, backup, reason) {
     const command = element("code", "opskit-download-command", `opskit download ${cluster} ${backup}`);
-    const told = reason.trim() || "The browser cannot download from here.";
-    trouble.replaceChildren(`${told} In a terminal where opskit runs: `, command);
+    const told = sentences(reason) || "The browser cannot download from here.";
+    trouble.replaceChildren(`${told} In a terminal where opskit is installed: `, command);
   }
 
   async function draw() {

@@ -48,7 +48,7 @@ class ReportsPanel(Board):
             self._frame([]),
             key="run",
             label="Executed runbooks, newest first",
-            empty="No runbook was run yet. Run one: opskit runbook run scheduled_backup main",
+            empty="No runbook was run yet. Run one: 'opskit runbook run scheduled_backup main'.",
         )
         self.table.on_choose(self._clicked(self._draw))
         self.detail = ipywidgets.HTML()
@@ -161,4 +161,4 @@ def _evidence(report: Report) -> str:
     signed = (
         ", signed" if report.signed else ", not signed" if report.files is Files.AS_RECORDED else ""
     )
-    return f"{report.files}{changed}{signed}; whether the record is genuine, 'opskit audit verify' tells"
+    return f"{report.files}{changed}{signed}; 'opskit audit verify' tells whether the record is genuine"

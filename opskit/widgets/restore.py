@@ -28,6 +28,10 @@ from opskit.widgets._stack import told
 from opskit.widgets._teach import Lesson, Teach, opened
 from opskit.widgets.timeline import Timeline
 
+_WAITING = '<p class="opskit-empty" role="status">Reading the backups and the WAL archive…</p>'
+_UNKNOWN = (
+    '<p class="opskit-empty">What can be restored could not be read; the reason is above.</p>'
+)
 _FOLLOWED = (OperationKind.RESTORE, OperationKind.START, OperationKind.ADVANCE)
 
 Reach = tuple[pd.DataFrame, pd.DataFrame]
@@ -62,6 +66,9 @@ class RestorePanel(Panel):
         redraw = self._clicked(lambda: None)
         self.timeline = Timeline(recoverable_table([]), backups_table([], []))
         self.timeline.observe(self._clicked(self._pointed), ["moment", "timeline"])
+        self.timeline.layout.display = "none"  # it would say that nothing can be restored
+        self.waiting = ipywidgets.HTML(_WAITING)
+        self.waiting.add_class("opskit-waiting")
         self._reach: Background[float, Reach] = Background(self._find_reach, self._watch.wake)
         self.goal = GoalPicker(redraw)
         self.into = ipywidgets.Text(
@@ -71,8 +78,8 @@ class RestorePanel(Panel):
         )
         self.into.observe(redraw, "value")
         self.pause = ipywidgets.Checkbox(
-            description="Hold it there",
-            tooltip="Readable at the target, to be moved on from there",
+            description="Pause there",
+            tooltip="Stop recovery at the target, so that you can look and then move on",
             indent=False,
         )
         self.pause.observe(redraw, "value")
@@ -82,6 +89,7 @@ class RestorePanel(Panel):
         self.copies = CopyList(self.cluster, self._clicked, self._follow, self._stack.tell)
         self.teach = Teach(self._clicked, self._lesson, self.folder)
         return [
+            self.waiting,
             self.timeline,
             self.goal.widget,
             row(self.into, self.pause),
@@ -145,6 +153,9 @@ class RestorePanel(Panel):
         self.goal.offer(self._backups)
         if self._reach.answer is not None:
             self.timeline.show(*self._reach.answer)
+            self.timeline.layout.display, self.waiting.layout.display = "", "none"
+        elif self.timeline.layout.display:
+            self.waiting.value = _WAITING if self._reach.error is None else _UNKNOWN
         self._draw_plan()
         self.copies.show(self._found, self._busy())
 

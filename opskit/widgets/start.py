@@ -22,10 +22,10 @@ from opskit.widgets._served import Served, jupyter_server, link
 _SECONDS = 60.0
 _DRAW_SECONDS = 0.5
 _NOTEBOOKS = {
-    "backups": "see, make, carry home",
-    "restore": "bring back a moment",
-    "reports": "what was run",
-    "clusters": "compare all",
+    "backups": "list, take, download, hold, delete",
+    "restore": "go back to a moment",
+    "reports": "what was run, and how it ended",
+    "clusters": "compare all clusters",
 }
 
 
@@ -104,7 +104,7 @@ class StartPanel(Board):
         found = sorted(
             self._heard.values(), key=lambda h: (list(Health).index(health_of(h)), h.state.cluster)
         )
-        shown = "".join(health_html(heard, self._where(heard)) for heard in found)
+        shown = "".join(health_html(heard) for heard in found)
         empty = '<p class="opskit-empty">No cluster is configured. Add <code>[clusters.main]</code> to the file.</p>'
         self.cards.value = shown or empty
 
@@ -120,8 +120,8 @@ class StartPanel(Board):
         total = f"{len(self._heard):,} cluster{'s'[: len(self._heard) != 1]}"
         return " · ".join([total, *told])
 
-    def _where(self, heard: Heard) -> str:
-        """The notebooks that are there."""
+    def _links(self) -> str:
+        """The notebooks that are there. They are no cluster's own, so no card has them."""
         found = []
         for name, what in _NOTEBOOKS.items():
             file = self.folder / f"{name}.ipynb"

@@ -135,11 +135,13 @@ def _definitions(columns: Sequence[Column]) -> list[dict[str, Any]]:
     hidden = list(range(len(columns), len(columns) + len(ranked)))
     behind = {"targets": hidden, "visible": False, "searchable": False, "type": "num"}
     texts = [at for at in range(len(columns)) if at not in ranked]
-    narrow = [at for at in texts if at == 0 or columns[at].kind is not ColumnKind.TEXT]
+    wide = [at for at in texts if at == len(columns) - 1 and columns[at].kind is ColumnKind.TEXT]
+    narrow = [at for at in texts if at not in wide]  # a word that is broken is no word
     return [
         *own,
         {"targets": texts, "type": "string"},
         {"targets": narrow, "className": "opskit-narrow"},
+        *([{"targets": wide, "className": "opskit-wide"}] if wide else []),
         *([behind] if hidden else []),
     ]
 

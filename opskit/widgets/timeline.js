@@ -180,7 +180,7 @@ function render({ model, el }) {
     plot.setAttribute("aria-valuemin", first ?? 0);
     plot.setAttribute("aria-valuemax", last ?? 0);
     plot.setAttribute("aria-disabled", String(first === null));
-    summary.textContent = gaps === 1 ? "1 gap, and all in words" : `${gaps || "No"} gaps, and all in words`;
+    summary.textContent = `Details: ${gaps || "no"} gap${gaps === 1 ? "" : "s"}`;
     list.replaceChildren(...words.map((sentence) => make("li", {}, sentence)));
     lanesLabel.hidden = timelines.length < 2;
     if (lanes.options.length !== timelines.length + 1) {

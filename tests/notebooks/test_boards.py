@@ -20,10 +20,11 @@ from opskit.cluster import Cluster
 from opskit.comparison import ClusterState, open_clusters, read_states
 from opskit.config import Settings, load_settings
 from opskit.model.backup import BackupKind, write_record
+from opskit.model.operation import OperationKind, OperationStatus
 from opskit.reports.comparison import clusters_table
 from opskit.repository import Repository
 from opskit.store import open_store
-from opskit.widgets import ClustersPanel, ReportsPanel, StartPanel
+from opskit.widgets import ClustersPanel, ReportsPanel, RestorePanel, StartPanel
 from opskit.widgets._board import Board
 from opskit.widgets._served import Served, link
 from opskit.widgets._teach import written
@@ -85,13 +86,58 @@ def test_every_cluster_has_a_card_at_once(tmp_path: Path) -> None:
     with closing(StartPanel(settings, folder=NOTEBOOKS)) as panel:
         assert isinstance(panel, StartPanel)
         wait_until(lambda: "being asked" not in panel.cards.value, "all servers were asked")
-        shown = panel.cards.value
+        shown, head = panel.cards.value, panel._head.value
     names = [part.partition('"')[0] for part in shown.split('aria-label="')[1:]]
-    assert names == ["empty: act now", "archive: not all is known", "main: not all is known"]
+    assert names == ["empty: act now", "archive: partly unknown", "main: partly unknown"]
     assert "there is no backup yet" in shown and "300 MB in 3 backups" in shown
-    assert "+10.0 MB a day" in shown and "cannot be asked" in shown and "<img" not in shown
-    assert "3 clusters · act now: 1 · not all is known: 2" in repr(panel)
-    assert "main: not all is known." in repr(panel)
+    assert "+10.0 MB a day" in shown and "does not answer" in shown and "<img" not in shown
+    assert (
+        "restore" in head and "restore" not in shown
+    )  # a card's link would lead to another cluster
+    assert "3 clusters · act now: 1 · partly unknown: 2" in repr(panel)
+    assert "main: partly unknown." in repr(panel)
+
+
+def test_a_reason_is_told_once(tmp_path: Path) -> None:
+    """Why the last backup failed stands at the top of its card, and not again below."""
+    settings = write_settings(tmp_path, ["main"])
+    stored(settings, "main", 1)
+    source = Cluster("main", settings)
+    started = source.catalog.start(
+        kind=OperationKind.BACKUP, cluster="main", parameters={}, actor="anna"
+    )
+    reason = {"message": "the disk is on fire", "kind": "store_full", "hint": ""}
+    source.catalog.finish(started.id, OperationStatus.FAILED, error=reason)
+    source.catalog.close()
+    with closing(StartPanel(settings)) as panel:
+        assert isinstance(panel, StartPanel)
+        wait_until(lambda: "being asked" not in panel.cards.value, "the server was asked")
+        assert panel.cards.value.count("the disk is on fire") == 1
+        assert "backup 0." in panel.cards.value
+
+
+def test_a_timeline_is_shown_once_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the archive is read there is a place for the timeline, which does not claim that it is empty."""
+    settings = write_settings(tmp_path, ["main"])
+    stored(settings, "main", 1)
+    may_go = threading.Event()
+    find = RestorePanel._find_reach
+    monkeypatch.setattr(
+        RestorePanel, "_find_reach", lambda panel, at: (may_go.wait(60), find(panel, at))[1]
+    )
+    panel = RestorePanel(Cluster("main", settings), tmp_path)
+    try:
+        wait_until(lambda: panel.is_ready, "the panel has looked")
+        assert "Reading" in panel.waiting.value and panel.waiting.layout.display != "none"
+        assert panel.timeline.layout.display == "none"
+        may_go.set()
+        wait_until(lambda: panel.waiting.layout.display == "none", "the timeline is known")
+        assert panel.timeline.layout.display == "" and panel.timeline._picture["first"]
+    finally:
+        may_go.set()
+        panel.close()
 
 
 def test_a_silent_server_delays_nobody(tmp_path: Path) -> None:
@@ -136,9 +182,9 @@ def test_a_healthy_cluster_is_told_as_such(
         running.stop()
         panel.again.click()
         wait_until(
-            lambda: "cannot be asked" in panel.cards.value, "it says that the server is away"
+            lambda: "does not answer" in panel.cards.value, "it says that the server is away"
         )
-        assert "not all is known" in panel.cards.value and name in panel.cards.value
+        assert "partly unknown" in panel.cards.value and name in panel.cards.value
 
 
 def test_clusters_are_compared(tmp_path: Path) -> None:

@@ -127,10 +127,10 @@ def test_a_chain_is_told_and_made_whole(
     expect(panel).to_contain_text(f"changes since {full.name}, restored from a chain of 2")
     panel.get_by_role("button", name="Make whole…").press("Enter")
     deed = panel.get_by_role("button", name=f"Make {increment.name} of main whole")
-    expect(panel).to_contain_text(f"put together with {full.name}")
+    expect(panel).to_contain_text(f"combined with {full.name}")
     assert_accessible(lab.page, ".jp-OutputArea-output .opskit-panel")
     deed.press("Enter")
-    expect(panel).to_contain_text(f"Backup {increment.name} is a full one now")
+    expect(panel).to_contain_text(f"Backup {increment.name} is now a full one")
     expect(row).not_to_contain_text("incremental")
     expect(panel.get_by_role("button", name="Make whole…")).to_be_hidden()
     assert main.backup(increment.name).parent is None

@@ -84,7 +84,7 @@ def test_where_nothing_serves_downloads(
     variables = {"OPSKIT_CONFIG": str(made.file), "JUPYTER_CONFIG_PATH": str(SERVED)}
     with running_lab(root, home, variables) as lab:
         output = _shown(LabPage(browser.new_page(), lab))
-        expect(output).to_contain_text("cluster 'main' has no backup")
+        expect(output).to_contain_text("Cluster 'main' has no backup")
         expect(output).to_contain_text("Make one with 'opskit backup main'.")
 
 

@@ -88,8 +88,8 @@ def test_from_a_moment_to_a_copy(
     panel.pause.value = True
     wait_until(lambda: not panel.restore.disabled, "the plan is known")
     plan = panel.planning.widget.value
-    assert "the newest backup that ends before time" in plan and "none is missing" in plan
-    assert "unknown: nothing was restored" in plan and "held there" in plan
+    assert "the newest backup that ends before 2" in plan and "none is missing" in plan
+    assert "unknown: nothing was restored" in plan and "pauses there" in plan
     assert panel.restore.description.startswith(f"Restore main to {moment:%Y-%m-%d %H:%M:%S}")
     place = folder / f"main-{moment:%Y%m%dT%H%M%SZ}"
     assert panel.into.value == str(place)
@@ -103,7 +103,9 @@ def test_from_a_moment_to_a_copy(
     assert card.query.widget.layout.display == "none"
     card.start.click()
     wait_until(lambda: is_quiet(panel) and not card.stop.disabled, "the copy runs")
-    assert "psql &quot;host=" in said(panel) and "held there" in card.message.value
+    assert "is running" in said(panel)
+    assert "psql &quot;host=" in card.message.value and "paused there" in card.message.value
+    assert "<b>Copy of main at 2" in card.message.value  # the time that was asked for
     assert (
         "<td" in asked(card, "SELECT count(*) FROM orders") and ">100<" in card.query.output.value
     )

@@ -175,6 +175,8 @@ def test_an_error_is_one_line_and_a_hint(
         "postgresql://user:planted@127.0.0.1:1/postgres",
         "postgresql://127.0.0.1:1/postgres?user=u&password=planted",
         "host=127.0.0.1 port=1 sslpassword=planted",
+        "host=127.0.0.1 port=1 oauth_client_secret=planted",
+        "host=127.0.0.1 port=1 scram_client_key=planted",
         "host=127.0.0.1 pasword=planted",
     ],
 )
@@ -363,6 +365,9 @@ def test_the_lab_opens_with_the_configuration(config: Path) -> None:
     configuration, arguments = json.loads(done.stdout)
     assert configuration == str(config)
     assert {"--no-browser", "--port=8899", f"--notebook-dir={config.parent}"} <= set(arguments)
+    assert arguments.index("--ServerApp.log_level=WARN") < arguments.index(
+        "--no-browser"
+    )  # can be set otherwise
     assert ("--allow-root" in arguments) == (os.geteuid() == 0)
     copied = {path.name for path in (config.parent / "notebooks").iterdir()}
     assert copied == {path.name for path in shipped_notebooks().glob("*.ipynb")}

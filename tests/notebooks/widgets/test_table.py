@@ -21,6 +21,12 @@ frame = pd.DataFrame({{
 TABLE = 'shown = Table(frame, key="name", label="Backups", empty="There is <no> backup yet.")\nshown.widget'
 SEVERAL = TABLE.replace("empty=", "several=True, empty=")
 
+_LINES = """cell => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return new Set([...range.getClientRects()].map(line => Math.round(line.top))).size;
+}"""
+
 in_a_browser = pytest.mark.timeout(600)
 
 
@@ -69,6 +75,22 @@ def test_rows_are_sorted_filtered_paged_and_selected(fresh_sheet: Sheet) -> None
     sheet.lab.execute(f"shown.show(frame[frame['name'] != {name!r}])")
     expect_chosen(sheet)
     assert sheet.lab.foreign == []
+
+
+@in_a_browser
+def test_only_the_last_text_is_wrapped(fresh_sheet: Sheet) -> None:
+    """In a narrow panel with long notes, words of other columns stay whole, and a note has room to be read."""
+    sheet = fresh_sheet
+    sheet.lab.execute(
+        "import pandas as pd\n"
+        "frame = pd.DataFrame({c: [v] for c, v in {'name': '20261122T020000Z', 'kind': 'incremental',"
+        " 'trigger': 'on demand', 'at': 'x' * 60, 'note': 'a long story ' * 20}.items()}, dtype='string')"
+    )
+    widget = sheet.show(f"{TABLE}.layout.width = '560px'\nshown.widget", WIDGET)
+    cells = widget.locator("tbody tr td").all()
+    _, kind, trigger, _, note = [cell.evaluate(_LINES) for cell in cells]
+    assert kind == trigger == 1
+    assert 5 < note < 20
 
 
 @in_a_browser
