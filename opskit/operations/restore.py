@@ -183,14 +183,10 @@ def execute_restore(
             _check_empty(folder)
             _prepare(folder, owner)
         disks = [opened.enter_context(FileSystem(folder)) for folder in plan.folders]
-        extract(
-            content.sources,
-            placement,
-            advance=advance,
-            check=monitor.check,
-        )
         if content.is_merged:
             put_together(repository, content, placement, advance=advance, check=monitor.check)
+        else:
+            extract(content.sources, placement, advance=advance, check=monitor.check)
         if plan.recovery is not None:
             _equip(plan, plan.recovery, repository, monitor, owner, restore_command)
         monitor.report(Progress(phase="syncing", bytes_done=done, bytes_expected=expected))

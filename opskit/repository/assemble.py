@@ -1,16 +1,17 @@
 """The files of an increment, put together of all that it is based on: each written once, from its beginning to its end.
 
-The calling thread works out which runs of which frames a stretch of a file consists of; others read, decompress, join,
-write and sum up, each a stretch while its processor has it at hand.
+The calling thread works out which runs of which frames a stretch of a file consists of. As many threads as there are
+processors read, decompress, join and sum up; others wait for the disk.
 """
 
 import mmap
 import os
+import queue
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from typing import NamedTuple, TypeVar
 
 from crc32c import crc32c
 
@@ -21,16 +22,18 @@ from opskit.repository.extract import (
     cannot_write,
     expected_header,
     make_folders,
+    make_other,
     opened,
     own,
 )
 from opskit.repository.frames import ReadStored
-from opskit.repository.merge import MergedFile
+from opskit.repository.merge import MergedFile, Place, Source
 from opskit.repository.stretches import STRETCH_BYTES, Cutter, Frame, Frames, Stretch
-from opskit.repository.tar import BLOCK_BYTES
+from opskit.repository.tar import BLOCK_BYTES, Header
 from opskit.store.disk import WRITE_BYTES, write_all, write_large
 
 _STRETCHES_AT_ONCE = 64  # small files that are handed over together
+_WRITING_AT_ONCE = 2  # one to a file: the last one's and the next one's
 _ZEROS = memoryview(bytes(STRETCH_BYTES))
 
 Result = TypeVar("Result")
@@ -45,7 +48,7 @@ def assemble(
     advance: Callable[[int], None],
     check: Callable[[], None],
 ) -> list[str]:
-    """Write `content.files` to their places, and hold every volume that is read for them against its SHA-256.
+    """Write all files of an increment to their places, and hold every volume that is read for them against its SHA-256.
 
     Parameters
     ----------
@@ -58,7 +61,7 @@ def assemble(
 
     Returns
     -------
-    The CRC32C of each file, as a manifest has it.
+    The CRC32C of each of `content.files`, as a manifest has it.
 
     Raises
     ------
@@ -72,14 +75,19 @@ def assemble(
     Files are written but not synced.
     """
     cores = min(os.cpu_count() or 1, 8)
-    count = cores + 1  # one of them waits for the disk
-    make_folders((file.name for file in content.files), placement)
-    checksums = [known(file) for file in content.files]
-    sums = [0] * len(checksums)
+    files = list(_files(content))
+    make_folders((file.name for file in files), placement)
+    checksums = [None if file.copy_of == 0 else known(file) for file in files]
+    summed = [
+        file.copy_of != 0 and text is None for file, text in zip(files, checksums, strict=True)
+    ]
+    sums = [0] * len(files)
     shifts: dict[int, Shift] = {}
 
-    def written(stretches: list[Stretch], found: list[int]) -> None:
-        for stretch, crc in zip(stretches, found, strict=True):
+    def written(stretches: list[Stretch], joined: Joined) -> None:
+        for write in joined.writes:
+            _result(write, check)
+        for stretch, crc in zip(stretches, joined.sums, strict=True):
             if stretch.at:
                 shift = shifts.get(stretch.length) or Shift(stretch.length)
                 if stretch.length == STRETCH_BYTES:
@@ -88,14 +96,17 @@ def assemble(
             sums[stretch.number] = crc
         advance(sum(stretch.length for stretch in stretches))
 
-    with ThreadPoolExecutor(count, thread_name_prefix="assemble") as working:
+    with (
+        ThreadPoolExecutor(_WRITING_AT_ONCE, thread_name_prefix="write") as writing,
+        ThreadPoolExecutor(cores, thread_name_prefix="assemble") as working,
+    ):
         frames = Frames(content, read, working, cores)
-        writer = _Writer(content, placement, checksums)
-        pending: deque[tuple[list[Stretch], Future[list[int]]]] = deque()
+        joiner = _Joiner(content, files, summed, placement, writing, cores)
+        pending: deque[tuple[list[Stretch], Future[Joined]]] = deque()
         try:
-            for stretches in _batches(Cutter(content, frames).stretches()):
-                pending.append((stretches, working.submit(writer.write, stretches)))
-                if len(pending) > count:
+            for stretches in _batches(Cutter(files, frames).stretches()):
+                pending.append((stretches, working.submit(joiner.join, stretches)))
+                if len(pending) > cores + 1:
                     stretches, future = pending.popleft()
                     written(stretches, _result(future, check))
             for stretches, future in pending:
@@ -105,7 +116,30 @@ def assemble(
         except BaseException:
             working.shutdown(wait=False, cancel_futures=True)
             raise
-    return [checksum or checksum_text(crc) for checksum, crc in zip(checksums, sums, strict=True)]
+    return [
+        checksum or checksum_text(crc)
+        for file, checksum, crc in zip(files, checksums, sums, strict=True)
+        if file.copy_of != 0
+    ]
+
+
+def _files(content: Content) -> Iterator[MergedFile]:
+    """All that an increment restores to, in its order; what it has whole comes of itself."""
+    merged = {file.head: file for file in content.files}
+    for number, source in enumerate(content.sources):
+        for index, member in enumerate(source.selection.volume.members):
+            place = Place(0, number, index)
+            if place in merged:
+                yield merged[place]
+            elif index not in source.selection.left_out:
+                whole = Source(0, number, member.offset + BLOCK_BYTES, member.size, None)
+                yield MergedFile(
+                    name=member.name,
+                    file_bytes=member.size,
+                    head=place,
+                    sources=(whole,),
+                    copy_of=0,
+                )
 
 
 class Shift:
@@ -146,70 +180,108 @@ def _batches(stretches: Iterator[Stretch]) -> Iterator[list[Stretch]]:
         yield batch
 
 
-class _Writer:
-    """Puts stretches of files together and writes them; what working threads do."""
+class Joined(NamedTuple):
+    """Stretches that were put together: the CRC32C of each, or 0 where none is needed, and what is being written."""
+
+    sums: list[int]
+    writes: list[Future[None]]
+
+
+class _Joiner:
+    """Puts stretches of files together; what working threads do. Long ones are then written by those for the disk."""
 
     def __init__(
-        self, content: Content, placement: Placement, checksums: Sequence[str | None]
+        self,
+        content: Content,
+        files: Sequence[MergedFile],
+        summed: Sequence[bool],
+        placement: Placement,
+        writing: Executor,
+        threads: int,
     ) -> None:
-        self._content, self._placement, self._checksums = content, placement, checksums
+        self._content, self._files, self._summed = content, files, summed
+        self._placement, self._writing = placement, writing
         # A file takes one writer at a time, and in the kernel the other would spin.
         self._turns: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
-        self._local = threading.local()
+        self._free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+        for _ in range(threads + 2 * _WRITING_AT_ONCE):
+            self._free.put(memoryview(mmap.mmap(-1, STRETCH_BYTES + mmap.PAGESIZE)))
 
-    def write(self, stretches: Sequence[Stretch]) -> list[int]:
-        """Write them, and give the CRC32C of each, or 0 where the file's is known."""
-        return [self._write(stretch) for stretch in stretches]
-
-    def _write(self, stretch: Stretch) -> int:
-        file = self._content.files[stretch.number]
-        path = self._placement.path(file.name)
-        joined = self._joined(stretch)
-        if path is None:
-            return 0
-        try:
-            descriptor = opened(path)
+    def join(self, stretches: Sequence[Stretch]) -> Joined:
+        """Put them together, and write those that are short."""
+        joined = Joined([], [])
+        for stretch in stretches:
+            buffer = self._free.get()  # waits while the disk is slower
             try:
-                if stretch.head is not None:
-                    self._prepare(descriptor, file, *stretch.head)
-                if stretch.length < WRITE_BYTES:
-                    write_all(descriptor, joined, stretch.at)
-                else:
-                    with self._turns[stretch.number]:
-                        write_large(descriptor, joined, stretch.at)
-            finally:
-                os.close(descriptor)
-        except OSError as error:
-            raise cannot_write(path, error) from error
-        return 0 if self._checksums[stretch.number] is not None else crc32c(joined)
-
-    def _joined(self, stretch: Stretch) -> memoryview:
-        """Its bytes behind each other, in a buffer of this thread, in which pages begin where those of the file do."""
-        local = self._local
-        if getattr(local, "buffer", None) is None:
-            local.buffer = memoryview(mmap.mmap(-1, STRETCH_BYTES + mmap.PAGESIZE))
-        begin = stretch.at % mmap.PAGESIZE
-        joined: memoryview = local.buffer[begin : begin + stretch.length]
-        contents: dict[Frame, memoryview] = {}
-        position = 0
-        for frame, first, last in stretch.pieces:
-            end = position + last - first
-            if frame is None:
-                joined[position:end] = _ZEROS[: last - first]
+                header = None if stretch.head is None else self._header(stretch, *stretch.head)
+                content = _filled(buffer, stretch)
+                summed = self._summed[stretch.number]
+                joined.sums.append(crc32c(content) if summed else 0)
+            except BaseException:
+                self._free.put(buffer)
+                raise
+            if stretch.length < WRITE_BYTES:
+                self._write(stretch, header, content, buffer)
             else:
-                content = contents.get(frame)
-                if content is None:
-                    content = contents[frame] = frame.content()
-                joined[position:end] = content[first:last]
-            position = end
+                write = self._writing.submit(self._write, stretch, header, content, buffer)
+                joined.writes.append(write)
         return joined
 
-    def _prepare(self, descriptor: int, file: MergedFile, frame: Frame, begin: int) -> None:
-        backup, volume, member = file.head
+    def _header(self, stretch: Stretch, frame: Frame, begin: int) -> Header:
+        backup, volume, member = self._files[stretch.number].head
         source = self._content.indexes[backup][volume]
         block = bytes(frame.content()[begin : begin + BLOCK_BYTES])
-        header = expected_header(source, source.members[member], block)
-        own(descriptor, header, self._placement)
+        return expected_header(source, source.members[member], block)
+
+    def _write(
+        self, stretch: Stretch, header: Header | None, content: memoryview, buffer: memoryview
+    ) -> None:
+        path = self._placement.path(self._files[stretch.number].name)
+        try:
+            if path is None:
+                return
+            if header is not None and (header.is_folder or header.is_link):
+                make_other(self._files[stretch.number].name, header, path, self._placement)
+            else:
+                self._write_part(stretch, header, content, path)
+        except OSError as error:
+            raise cannot_write(str(path), error) from error
+        finally:
+            self._free.put(buffer)
+
+    def _write_part(
+        self, stretch: Stretch, header: Header | None, content: memoryview, path: str
+    ) -> None:
+        descriptor = opened(path)
+        try:
+            if header is not None:
+                own(descriptor, header, self._placement)
+            if stretch.length < WRITE_BYTES:
+                write_all(descriptor, content, stretch.at)
+            else:
+                with self._turns[stretch.number]:
+                    write_large(descriptor, content, stretch.at)
+        finally:
+            os.close(descriptor)
+
+
+def _filled(buffer: memoryview, stretch: Stretch) -> memoryview:
+    """The bytes of a stretch behind each other, where pages begin in the buffer as they do in the file."""
+    begin = stretch.at % mmap.PAGESIZE
+    joined = buffer[begin : begin + stretch.length]
+    contents: dict[Frame, memoryview] = {}
+    position = 0
+    for frame, first, last in stretch.pieces:
+        end = position + last - first
+        if frame is None:
+            joined[position:end] = _ZEROS[: last - first]
+        else:
+            content = contents.get(frame)
+            if content is None:
+                content = contents[frame] = frame.content()
+            joined[position:end] = content[first:last]
+        position = end
+    return joined
 
 
 def _result(future: Future[Result], check: Callable[[], None]) -> Result:

@@ -58,7 +58,14 @@ class Content:
     @property
     def tar_bytes(self) -> int:
         """The size of what is extracted and put together, to measure progress by."""
-        own = sum(source.selection.volume.tar_bytes for source in self.sources)
+        if not self.is_merged:
+            return sum(source.selection.volume.tar_bytes for source in self.sources)
+        own = sum(
+            member.size
+            for source in self.sources
+            for number, member in enumerate(source.selection.volume.members)
+            if number not in source.selection.left_out
+        )
         return own + sum(file.file_bytes for file in self.files)
 
 

@@ -212,21 +212,11 @@ class _Run:
             return
         try:
             if header is not None and (header.is_folder or header.is_link):
-                self._make_other(member, header, path)
+                make_other(member.name, header, path, self.placement)
             else:
                 self._write_part(path, header, tar[begin - start : end - start], begin - content)
         except OSError as error:
             raise cannot_write(path, error) from error
-
-    def _make_other(self, member: Member, header: Header, path: str) -> None:
-        if header.is_folder:
-            _make_folder(Path(path), self.placement.owner)
-            if header.mode != 0o700:
-                Path(path).chmod(header.mode)
-            return
-        Path(path).symlink_to(self.placement.link(member.name, header.link))
-        if self.placement.owner:
-            os.chown(path, *self.placement.owner, follow_symlinks=False)
 
     def _write_part(self, path: str, header: Header | None, part: memoryview, at: int) -> None:
         descriptor = opened(path)
@@ -265,6 +255,18 @@ def expected_header(volume: Volume, member: Member, block: bytes) -> Header:
     if header is None or (header.name.rstrip("/"), header.size) != (member.name, member.size):
         raise damaged(volume, f"its index promises {member.name!r} at byte {member.offset}")
     return header
+
+
+def make_other(name: str, header: Header, path: str, placement: Placement) -> None:
+    """Make a folder or a link, whichever the member of that name is."""
+    if header.is_folder:
+        _make_folder(Path(path), placement.owner)
+        if header.mode != 0o700:
+            Path(path).chmod(header.mode)
+        return
+    Path(path).symlink_to(placement.link(name, header.link))
+    if placement.owner:
+        os.chown(path, *placement.owner, follow_symlinks=False)
 
 
 def own(descriptor: int, header: Header, placement: Placement) -> None:

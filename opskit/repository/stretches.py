@@ -7,13 +7,15 @@ kept.
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
 from zstandard import ZstdDecompressor
 
+from opskit.errors import OpskitError
 from opskit.repository.compression import decompress_into
 from opskit.repository.content import Content
 from opskit.repository.frames import ReadStored
@@ -51,31 +53,46 @@ class Room:
 
 
 class Frame:
-    """A frame of a volume, decompressed by the first thread that asks for its content.
+    """A frame of a volume, decompressed by the first thread that opens it or asks for its content.
 
     Whoever reads from that keeps the frame meanwhile: its memory is used again once nobody does.
     """
 
-    __slots__ = ("_buffer", "_number", "_opening", "_room", "_size", "_tape")
+    __slots__ = ("_buffer", "_failure", "_number", "_opening", "_room", "_size", "_tape")
 
     def __init__(self, tape: Tape, number: int, size: int, room: Room) -> None:
         self._tape, self._number, self._size, self._room = tape, number, size, room
         self._opening = threading.Lock()
         self._buffer: bytearray | None = None
+        self._failure: OpskitError | None = None
 
     def __del__(self) -> None:
         if self._buffer is not None:
             self._room.give_back(self._buffer)
 
+    def open(self) -> None:
+        """Decompress it, if nobody has; a failure is told to who asks for the content."""
+        with suppress(OpskitError):
+            self.content()
+
     def content(self) -> memoryview:
         """Its content; `IntegrityError` if it is damaged."""
         with self._opening:
+            if self._failure is not None:
+                raise self._failure
             if self._buffer is None:
                 try:
-                    self._buffer = self._room.filled(self._tape.frame(self._number), self._size)
-                except ValueError as error:
-                    raise damaged(self._tape.volume, str(error)) from None
+                    self._buffer = self._decompressed()
+                except OpskitError as error:
+                    self._failure = error
+                    raise
             return memoryview(self._buffer)[: self._size]
+
+    def _decompressed(self) -> bytearray:
+        try:
+            return self._room.filled(self._tape.frame(self._number), self._size)
+        except ValueError as error:
+            raise damaged(self._tape.volume, str(error)) from None
 
 
 # A run of bytes: of which frame's content, from where to where; of zeros without a frame. A chain has a million of
@@ -127,6 +144,9 @@ class Frames:
         frame = self._frames.get(key)
         if frame is None:
             frame = self._frames[key] = Frame(tape, number, stop - starts[number], self._room)
+            if backup + 1 < len(self._content.chain):
+                # Several stretches want it, and would wait for the first of them.
+                self._working.submit(frame.open)
         self._current[backup] = key
         for used in self._current.values():  # also by those who do not ask again
             if used in self._frames:
@@ -136,7 +156,9 @@ class Frames:
         return starts[number], stop, frame
 
     def finish(self) -> list[Future[None]]:
-        """Have all volumes read to their ends and held against their checksums."""
+        """Have the newest backup's volumes, and all that are being read, held against their checksums."""
+        for number in range(len(self._content.indexes[0])):
+            self._tape(0, number)
         while self._open:
             self._finish_oldest()
         return self._finishing
@@ -162,13 +184,13 @@ class Frames:
 class Cutter:
     """Tells what stretches of files consist of."""
 
-    def __init__(self, content: Content, frames: Frames) -> None:
-        self._content, self._frames = content, frames
+    def __init__(self, files: Iterable[MergedFile], frames: Frames) -> None:
+        self._files, self._frames = files, frames
         self._current: dict[int, tuple[int, int, int, Frame | None]] = {}
 
     def stretches(self) -> Iterator[Stretch]:
         """All of all files."""
-        for number, file in enumerate(self._content.files):
+        for number, file in enumerate(self._files):
             backup, volume, member = file.head
             offset = self._frames.volume(backup, volume).members[member].offset
             start, _, frame = self._frames.at(backup, volume, offset)

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 import zstandard
 
-from opskit.errors import IntegrityError
+from opskit.errors import IntegrityError, OpskitError
 from opskit.repository.volumes import Volume
 
 _DAMAGED = "Restore from another backup, and look at the storage under the repository."
@@ -38,6 +38,7 @@ class Tape:
         self._passed: dict[int, bytes] = {}
         self._reading = threading.Lock()
         self._is_finished = False
+        self._failure: OpskitError | None = None
 
     def frame(self, number: int) -> bytes:
         """A frame as it is stored.
@@ -49,7 +50,7 @@ class Tape:
         """
         with self._reading:
             while self._next <= number and not self._is_finished:
-                self._passed[self._next] = next(self._coming)
+                self._passed[self._next] = self._read_next()
                 self._next += 1
                 if len(self._passed) > self._kept:
                     del self._passed[next(iter(self._passed))]
@@ -58,6 +59,15 @@ class Tape:
             begin, end = [0, *accumulate(self.volume.frames)][number : number + 2]
             stored = b"".join(self._read(begin, end))
         return stored
+
+    def _read_next(self) -> bytes:
+        if self._failure is not None:  # another frame's reader has been told
+            raise self._failure
+        try:
+            return next(self._coming)
+        except OpskitError as error:
+            self._failure = error
+            raise
 
     def finish(self) -> None:
         """Read on to the end, and compare the volume's SHA-256.
