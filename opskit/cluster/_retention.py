@@ -90,7 +90,9 @@ class Retained(OpenedCluster):
         plan = plan or self.plan_expire()
         parameters = {"backups": " ".join(backup.name for backup in plan.expired)}
         with self._recorded(OperationKind.EXPIRE, parameters, monitor, operation) as recorder:
-            done = execute_expire(plan, self.repository, datetime.now(UTC), recorder)
+            done = execute_expire(
+                plan, self.repository, datetime.now(UTC), recorder, in_use=self._read_by
+            )
             recorder.result = _result(done)
             return done
 
@@ -130,7 +132,9 @@ class Retained(OpenedCluster):
         with self._recorded(
             OperationKind.DELETE, _insisted(even_last), monitor, operation, chosen
         ) as recorder:
-            done = execute_delete(plan, self.repository, datetime.now(UTC), recorder)
+            done = execute_delete(
+                plan, self.repository, datetime.now(UTC), recorder, in_use=self._read_by
+            )
             recorder.result = _result(done)
             return done
 

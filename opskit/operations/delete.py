@@ -4,7 +4,7 @@ The policy is what lets backups go (`opskit.operations.expire`); this is for the
 held, read at the moment or needed by an increment is refused, and so is the last one of a server, unless that is said.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from opskit.errors import ConflictError, ErrorKind, InputError
@@ -80,20 +80,25 @@ def plan_delete(
 
 
 def execute_delete(
-    plan: ExpirePlan, repository: Repository, now: datetime, monitor: Monitor
+    plan: ExpirePlan,
+    repository: Repository,
+    now: datetime,
+    monitor: Monitor,
+    *,
+    in_use: Callable[[], Mapping[str, str]] = dict,
 ) -> Expired:
-    """Carry out the plan of a delete.
+    """Carry out the plan of a delete; parameters as `opskit.operations.expire.execute_expire`.
 
     Raises
     ------
     ConflictError
-        The backup is held, or the parent of a newer one, since the plan.
+        The backup is held, read, or the parent of a newer one, since the plan.
     IntegrityError, StoreError
         As `opskit.operations.expire.execute_expire`; what is left is no backup, and the next expire removes it.
     Cancelled
         The monitor asked for the end; what is removed stays removed.
     """
-    done = execute_expire(plan, repository, now, monitor)
+    done = execute_expire(plan, repository, now, monitor, in_use=in_use)
     for name, reason in done.kept_after_all.items():
         raise _kept(name, reason)
     return done

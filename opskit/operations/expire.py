@@ -5,7 +5,7 @@ without its parent (children go first), WAL that a kept backup needs (what is ne
 gone, of those that are there then).
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -166,9 +166,19 @@ def _strays(repository: Repository, kept: Sequence[BaseBackup], now: datetime) -
 
 
 def execute_expire(
-    plan: ExpirePlan, repository: Repository, now: datetime, monitor: Monitor
+    plan: ExpirePlan,
+    repository: Repository,
+    now: datetime,
+    monitor: Monitor,
+    *,
+    in_use: Callable[[], Mapping[str, str]] = dict,
 ) -> Expired:
-    """Carry out a plan. What was planned and is held, or needed by a newer increment, since then is kept.
+    """Carry out a plan. What was planned and is held, read or needed by an increment since then is kept.
+
+    Parameters
+    ----------
+    in_use
+        Tells before each removal what `plan_expire` was told.
 
     Raises
     ------
@@ -186,11 +196,13 @@ def execute_expire(
         monitor.report(Progress(phase=phase, bytes_done=freed, bytes_expected=total))
 
     children = _Children(repository, plan)
-    for backup in plan.expired:  # newest first: a child goes before its parent
+    for backup in _children_first(plan.expired):
         report("removing backups")
         reason = children.of(backup.name) or _held(repository, backup, now)
+        reason = reason or in_use().get(backup.name)
         if reason is not None:
             kept_after_all[backup.name] = reason
+            children.stays(backup)
             continue
         repository.remove_backup(plan.cluster, backup.name)
         removed.append(backup.name)
@@ -279,13 +291,24 @@ def whole_survey(repository: Repository, cluster: str) -> Survey:
     return survey
 
 
+def _children_first(backups: Sequence[BaseBackup]) -> list[BaseBackup]:
+    """The longest chains first, whatever the clocks said when they were made."""
+    known = {backup.name: backup for backup in backups}
+    return sorted(backups, key=lambda backup: len(chain_of(backup, known)), reverse=True)
+
+
 class _Children:
-    """Which backups are based on which, of those that have come since a plan, complete or begun."""
+    """Which backups need which: those that a plan did not know, complete or begun, and those that stay after all."""
 
     def __init__(self, repository: Repository, plan: ExpirePlan) -> None:
         self._repository, self._cluster = repository, plan.cluster
         self._seen = {decision.backup.name for decision in plan.decisions} | set(plan.abandoned)
         self._reasons: dict[str, str] = {}
+
+    def stays(self, backup: BaseBackup) -> None:
+        """Note that a backup of the plan is kept, and with it what it is based on."""
+        if backup.parent is not None:
+            self._reasons.setdefault(backup.parent, f"{PARENT_OF}{backup.name}")
 
     def of(self, name: str) -> str | None:
         """Why a backup of the plan is kept, as of this moment."""
@@ -296,7 +319,7 @@ class _Children:
                 parent = self._repository.based_on(self._cluster, other)
                 self._seen.add(other)
                 if parent is not None:
-                    self._reasons[parent] = f"parent of {other}"
+                    self._reasons[parent] = f"{PARENT_OF}{other}"
         return self._reasons.get(name)
 
 

@@ -121,6 +121,60 @@ def test_what_is_held_since_the_plan_is_kept_with_its_wal() -> None:
     assert_sound(repository, [*backups[:2], backups[3]])
 
 
+def chained() -> tuple[MemoryStore, list[BaseBackup]]:
+    """As `filled`, with an increment on the oldest backup, and one on that, taken after a clock went back."""
+    store, backups = filled()
+    chain = [backups[-1]]
+    for hours in (-1, -2):
+        parent = chain[-1]
+        child = record(
+            backups[-1].started_at + timedelta(hours=hours),
+            system_identifier=parent.system_identifier,
+            kind=BackupKind.INCREMENTAL,
+            parent=parent.name,
+            parent_start_lsn=parent.start_lsn,
+            start_lsn=parent.start_lsn,
+            stop_lsn=parent.stop_lsn,
+        )
+        store.put(f"main/backups/{child.name}/backup.json", [write_record(child)])
+        chain.append(child)
+    return store, chain
+
+
+def test_a_chain_goes_from_its_end() -> None:
+    """However far an expire comes, no increment is listed without what it is based on, whatever the clocks said."""
+    store, chain = chained()
+    planned = plan(Repository(store))
+    assert {b.name for b in chain} <= {b.name for b in planned.expired}
+    counting = FaultyStore(copied(Repository(store), store))
+    execute_expire(planned, Repository(counting), NOW, SilentMonitor())
+    for at in range(1, len(counting.calls) + 1):
+        broken = copied(Repository(store), store)
+        with pytest.raises(StoreError):
+            faulty = FaultyStore(broken, at=at, moment=Moment.AFTER, lasting=True)
+            execute_expire(planned, Repository(faulty), NOW, SilentMonitor())
+        left = Repository(broken)
+        for backup in left.backups("main"):
+            left.chain(backup)
+
+
+@pytest.mark.parametrize("how", ["held", "read"])
+def test_what_is_held_or_read_since_the_plan_keeps_its_chain(how: str) -> None:
+    """An increment that has to stay stays with all that it is based on."""
+    store, chain = chained()
+    repository = Repository(store)
+    planned = plan(repository)
+    end = chain[-1].name
+    in_use: dict[str, str] = {}
+    if how == "held":
+        repository.holds("main").place(Hold(backup=end, by="anna", reason="", placed_at=NOW))
+    else:
+        in_use = {end: "a restore reads it"}
+    done = execute_expire(planned, repository, NOW, SilentMonitor(), in_use=lambda: in_use)
+    assert set(done.kept_after_all) == {b.name for b in chain}
+    assert repository.chain(repository.backup("main", end)) == chain[::-1]
+
+
 def test_a_child_that_came_since_the_plan_keeps_its_parent() -> None:
     """An increment on a backup that was to go keeps it."""
     store, backups = filled()
