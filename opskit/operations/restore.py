@@ -1,9 +1,10 @@
 """Put a backup's files back: as the archive unpacks, or as a plain data directory."""
 
+import fcntl
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -81,7 +82,8 @@ def plan_restore(
     Raises
     ------
     InputError
-        A tablespace that the backup does not have, a relative place, or places with the layout ``archive``.
+        A tablespace that the backup does not have, a relative place, one that is not apart from the others and from the
+        directory, or places with the layout ``archive``.
     ConflictError
         The directory or a tablespace's place holds something.
     """
@@ -113,6 +115,8 @@ def plan_restore(
                     f" {', '.join(map(str, known)) or 'none'} at an absolute path",
                     hint=f"See them with 'opskit show {backup.cluster} {backup.name}'.",
                 )
+            others = [p for o, p in {**known, **given}.items() if o != oid and p.is_absolute()]
+            _check_apart(oid, place, [directory, *others])
         plan = RestorePlan(
             backup=backup,
             directory=directory,
@@ -154,7 +158,7 @@ def execute_restore(
     Raises
     ------
     ConflictError
-        A target has come to hold something since the plan.
+        A target has come to hold something since the plan, or another restore writes into it.
     IntegrityError
         The backup is damaged.
     StoreError
@@ -164,7 +168,7 @@ def execute_restore(
 
     Effects
     -------
-    Writes only into the plan's folders. After a failure they are as they were.
+    Writes only into the plan's folders. After a failure they are as they were; what others put there stays.
     """
     content = repository.content(plan.backup)
     expected = content.tar_bytes
@@ -176,12 +180,13 @@ def execute_restore(
         monitor.report(Progress(phase="restoring", bytes_done=done, bytes_expected=expected))
 
     made = [folder for folder in plan.folders if not folder.exists()]
+    ours: list[Path] = []  # what is anybody else's is not taken away after a failure
     placement = Placement(path=_placed(plan), link=_linked(plan), owner=owner)
     opened = ExitStack()
     try:
         for folder in plan.folders:
-            _check_empty(folder)
-            _prepare(folder, owner)
+            opened.enter_context(_taken(folder, owner))
+            ours.append(folder)
         disks = [opened.enter_context(FileSystem(folder)) for folder in plan.folders]
         if content.is_merged:
             put_together(repository, content, placement, advance=advance, check=monitor.check)
@@ -195,7 +200,7 @@ def execute_restore(
         monitor.check()
         _publish_control_file(plan)
     except BaseException:
-        for folder in plan.folders:
+        for folder in ours:
             _empty(folder, remove=folder in made)
         raise
     finally:
@@ -274,6 +279,18 @@ def _linked(plan: RestorePlan) -> Callable[[str, str], str]:
     return target
 
 
+def _check_apart(oid: int, place: Path, others: Iterable[Path]) -> None:
+    """Tablespaces in one folder would write each other's files: the names are unique in each only."""
+    here = Path(os.path.realpath(place))
+    for other in others:
+        there = Path(os.path.realpath(other))
+        if here.is_relative_to(there) or there.is_relative_to(here):
+            raise InputError(
+                f"tablespace {oid} at {str(place)!r} and {str(other)!r} lie in each other, expected places apart",
+                hint="Give each tablespace a directory of its own, outside of the data directory.",
+            )
+
+
 def _check_empty(folder: Path) -> None:
     try:
         if not folder.exists() and not folder.is_symlink():
@@ -292,6 +309,29 @@ def _check_empty(folder: Path) -> None:
         if unfinished
         else "Restore into a directory that is empty or does not exist.",
     )
+
+
+@contextmanager
+def _taken(folder: Path, owner: tuple[int, int] | None) -> Iterator[None]:
+    """An empty folder that no other restore writes into meanwhile; the lock goes with this process."""
+    _check_empty(folder)
+    _prepare(folder, owner)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"another restore writes into {str(folder)!r}",
+                ErrorKind.TARGET_NOT_EMPTY,
+                "Restore into a directory of its own.",
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        _check_empty(folder)  # whoever had the lock before may have left something
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _prepare(folder: Path, owner: tuple[int, int] | None) -> None:

@@ -12,6 +12,7 @@ from opskit.errors import ConflictError, ErrorKind, InputError, OpskitError, Sto
 from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import execute_restore
+from opskit.postgres.account import server_account
 from opskit.store import LocalStore
 from tests.servers import ServerFactory
 from tests.support.backups import assert_free, assert_restores, mark, take
@@ -183,6 +184,7 @@ def test_a_target_that_holds_something(cluster: Callable[..., Cluster], scratch:
             )
             assert sorted(scratch.rglob("*")) == before
     assert_command_fails(main.settings, failure, "restore", "main", str(hidden))
+    _assert_kept_what_came_late(main, scratch)
     archive = main.download("latest", scratch / "a.tar.zst")
     content = archive.read_bytes()
     for place in (archive, file, link):
@@ -200,3 +202,30 @@ def test_a_target_that_holds_something(cluster: Callable[..., Cluster], scratch:
         ErrorKind.WRONG_INPUT,
         "is not a directory",
     )
+
+
+def _assert_kept_what_came_late(main: Cluster, scratch: Path) -> None:
+    """What is put where a restore goes after its plan was made stays, and so does another restore's."""
+    plan = main.plan_restore(scratch / "late")
+    account = server_account()
+    owner = (account.uid, account.gid) if account else None
+    ours = partial(execute_restore, plan, main.repository, owner=owner)
+    plan.directory.mkdir()
+    (plan.directory / "mine").write_text("mine")
+    assert_fails(partial(ours, SilentMonitor()), ConflictError, ErrorKind.TARGET_NOT_EMPTY, "late")
+    assert (plan.directory / "mine").read_text() == "mine"
+    (plan.directory / "mine").unlink()
+    met: list[OpskitError] = []
+
+    class Rival(SilentMonitor):
+        """Begins another restore into the place as soon as the first one is about to write."""
+
+        def check(self) -> None:
+            """See `Monitor`."""
+            if not met:
+                rival = partial(ours, SilentMonitor())
+                met.append(assert_fails(rival, ConflictError, ErrorKind.TARGET_NOT_EMPTY, "late"))
+
+    ours(Rival())
+    assert met
+    assert main.copy(plan.directory).verify().exit_code == 0
