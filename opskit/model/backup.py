@@ -122,6 +122,13 @@ def backup_name(started_at: datetime) -> str:
     return started_at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
 
 
+def named_time(name: str) -> datetime:
+    """The second that a backup's name tells; `ValueError` when it has none of the calendar."""
+    if not is_backup_name(name):
+        raise ValueError(f"{name!r} is no backup's name")
+    return datetime.strptime(name, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
 def is_backup_name(text: str) -> bool:
     """Whether `text` has the form of a backup's name."""
     return _NAME.fullmatch(text) is not None
@@ -194,7 +201,8 @@ def write_record(backup: BaseBackup) -> bytes:
             "record_sha256": consolidated.record_sha256,
         }
     data.update({key: value for key, value in backup.extra.items() if key not in data})
-    return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode()
+    # A tablespace's location that is no UTF-8 is carried as lone surrogates: they come as JSON's own escapes.
+    return (json.dumps(data, ensure_ascii=False, indent=2) + "\n").encode(errors="backslashreplace")
 
 
 def read_record(content: bytes) -> BaseBackup:

@@ -15,7 +15,13 @@ from datetime import datetime, timedelta
 from itertools import chain
 
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError, OpskitError
-from opskit.model.backup import BaseBackup, backup_name, is_backup_name, read_record
+from opskit.model.backup import (
+    BaseBackup,
+    backup_name,
+    is_backup_name,
+    named_time,
+    read_record,
+)
 from opskit.model.increment import broken
 from opskit.repository.archive import Archive, stored
 from opskit.repository.compression import decompress
@@ -249,10 +255,12 @@ class Repository(Consolidations):
     ) -> BackupWriter:
         """Begin a backup that started then; it is named by the first second from then on that is free.
 
+        Should a clock have gone back, that is the second behind the newest name: the last backup is the latest one.
         What killed backups left more than a day ago is removed first, as far as it is among the newest 50.
         """
         folders = self._store.list(f"{cluster}/backups").folders
         self._remove_abandoned(folders[-_LOOKED_AT:], started_at)
+        started_at = _behind(folders, started_at)
         while True:
             name = backup_name(started_at)
             if stored_folder(cluster, name) not in folders:
@@ -346,3 +354,11 @@ class Repository(Consolidations):
                 hint="Restore from another backup, and look at the storage under the repository.",
             )
         return content
+
+
+def _behind(folders: Sequence[str], started_at: datetime) -> datetime:
+    """A time whose name comes behind those of the folders, rising, that are named by a time."""
+    for folder in reversed(folders):
+        with suppress(ValueError, OverflowError):  # made by hand
+            return max(started_at, named_time(folder.rpartition("/")[2]) + timedelta(seconds=1))
+    return started_at

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from opskit.model.backup import BackupKind, read_record, write_record
+from opskit.model.backup import BackupKind, Tablespace, read_record, write_record
 from opskit.model.increment import (
     IncrementalRules,
     Obstacle,
@@ -158,7 +158,9 @@ def test_a_full_backup_is_due(
 
 def test_records_of_increments_are_of_a_format_of_their_own() -> None:
     """A reader that knows only full backups refuses an increment instead of taking it for a whole."""
-    for backup, number in ((FULL, 1), (CHILD, 2), (replace(CHILD, reason="ä"), 2)):
+    latin = Tablespace(oid=1, name="ä", location="/sp\udce4ce", tablespace_bytes=0)  # no UTF-8
+    spaced = replace(FULL, tablespaces=(latin,))
+    for backup, number in ((FULL, 1), (CHILD, 2), (replace(CHILD, reason="ä"), 2), (spaced, 1)):
         content = write_record(backup)
         assert f'"format": {number},'.encode() in content
         assert read_record(content) == backup
