@@ -69,7 +69,8 @@ def push_file(repository: Claims, cluster: str, path: Path) -> None:
 def get_file(repository: Claims, cluster: str, name: str, path: Path) -> bool:
     """Put a segment or history file from the archive where PostgreSQL wants it, all or nothing.
 
-    The last segment of a timeline is given as far as it has been stored, filled up with zeros.
+    The last segment of a timeline is given as far as it has been stored, filled up with zeros, unless PostgreSQL has
+    more of it: it does not come back to its own once it has been given one.
 
     Returns
     -------
@@ -92,7 +93,7 @@ def get_file(repository: Claims, cluster: str, name: str, path: Path) -> bool:
             _refuse_lost_history(archive, timeline, name)
     else:
         segment = WalSegment.parse(name, archive.segment_bytes)
-        content = _segment(archive, segment)
+        content = _segment(archive, segment, path)
         if content is not None:
             check_segment(segment, content, repository.system_identifier(cluster))
         elif not _is_beside(path, segment):
@@ -150,14 +151,20 @@ def _history(archive: WalArchive, timeline: int) -> bytes | None:
         return None
 
 
-def _segment(archive: WalArchive, segment: WalSegment) -> bytes | None:
-    """The whole segment, or the beginning of a timeline's last one, padded; `None` when the archive has neither."""
+def _segment(archive: WalArchive, segment: WalSegment, path: Path) -> bytes | None:
+    """The whole segment, or the beginning of a timeline's last one, padded.
+
+    `None` when the archive has neither, or less of it than lies beside `path`.
+    """
     with suppress(NotFoundError):
         return archive.segment(segment)
     newest = archive.newest(segment.timeline)
     if newest == segment:
         with suppress(NotFoundError):
-            return archive.partial(segment).ljust(segment.size, b"\0")
+            partial = archive.partial(segment)
+            if len(partial) < _written_beside(path, segment):
+                return None
+            return partial.ljust(segment.size, b"\0")
         with suppress(NotFoundError):  # it has become whole in this moment
             return archive.segment(segment)
     return None
@@ -180,6 +187,11 @@ def _is_beside(path: Path, segment: WalSegment) -> bool:
             return read_segment_header(stream.read(_HEADER_BYTES)).start == segment.start
     except (OSError, IntegrityError):
         return False
+
+
+def _written_beside(path: Path, segment: WalSegment) -> int:
+    """How much of the segment the server has itself."""
+    return written_bytes(_read(path.parent / segment.name)) if _is_beside(path, segment) else 0
 
 
 def _refuse_gap(archive: WalArchive, cluster: str, segment: WalSegment) -> None:

@@ -158,6 +158,9 @@ def test_the_last_partial_segment_is_given_padded(repository: Repository, pg_wal
         repository, pg_wal, f"{last.name}.partial", made_up(last, pages=2)
     )  # shorter: an older one
     assert get(repository, pg_wal, last.name) == written
+    for pages, given in ((2, written), (4, None)):  # a standby's backup may have more of it
+        (pg_wal / last.name).write_bytes(made_up(last, pages=pages))
+        assert get(repository, pg_wal, last.name) == given
     push_segments(repository, pg_wal, 5)
     push(repository, pg_wal, f"{last.name}.partial", written)  # the whole one is there
     assert get(repository, pg_wal, last.name) == made_up(last)
