@@ -10,11 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict
 
 from opskit.errors import ErrorKind, InputError, ServerError
 
 SUPPORTED_MAJORS = (15, 16, 17, 18)
+_SECRETS = {  # what libpq takes for secrets, those of PostgreSQL 18 too
+    "password",
+    "sslpassword",
+    "oauth_client_secret",
+    "scram_client_key",
+    "scram_server_key",
+}
 _DEFAULTS = {
     "application_name": "opskit",
     "connect_timeout": 10,
@@ -134,6 +142,13 @@ class Connection:
         self.sql.close()
 
 
+class _Text(Loader):
+    """Texts whatever the database's encoding: names of other databases come in theirs, and SQL_ASCII has none."""
+
+    def load(self, data: "bytes | bytearray | memoryview") -> str:
+        return bytes(data).decode(errors="replace")
+
+
 def connect(conninfo: str) -> Connection:
     """Connect for SQL.
 
@@ -153,7 +168,9 @@ def connect(conninfo: str) -> Connection:
     if not {"dbname", "service"} & given.keys():
         parameters["dbname"] = "postgres"
     with connecting():
-        sql = psycopg.connect(autocommit=True, **parameters)
+        sql = psycopg.connect(autocommit=True, **{**parameters, "client_encoding": "utf8"})
+    for type_name in ("text", "name", "varchar"):
+        sql.adapters.register_loader(type_name, _Text)
     try:
         _check_version(sql.info.server_version)
         with server_errors():
@@ -209,7 +226,7 @@ def _parsed(conninfo: str) -> dict[str, Any]:
             ErrorKind.WRONG_SETTING,
             'Write it like "service=main", "host=db.example port=5432 user=backup" or as a postgresql:// URI.',
         ) from None
-    if "password" in given or "sslpassword" in given:
+    if _SECRETS & given.keys():
         raise InputError(
             "the conninfo holds a password",
             ErrorKind.SECRET_IN_SETTINGS,
