@@ -10,13 +10,21 @@ from opskit.config import PostgresSettings
 from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError
 from opskit.model.shown import Shown
 from opskit.operations.monitor import Monitor, SilentMonitor
-from opskit.operations.recover import SIGNAL, await_target, explained, log_size, read_recovery
+from opskit.operations.recover import (
+    SIGNAL,
+    await_target,
+    check_took_over,
+    explained,
+    log_size,
+    read_recovery,
+)
 from opskit.operations.restore import Layout
 from opskit.postgres.account import Account, server_account
 from opskit.postgres.postmaster import pid_file_lines
 from opskit.postgres.programs import CompletedRun, Programs, find_programs
 from opskit.postgres.server import LocalServer, running_server, stop_server
 
+_SUBSCRIBERS = "max_logical_replication_workers"
 _SETTING = re.compile(r"^opskit\.(\w+) = '((?:[^']|'')*)'$", re.MULTILINE)
 
 
@@ -131,6 +139,8 @@ class RestoredCopy(Shown):
                 "a plain data directory is started by its own service, expected the layout 'archive'",
                 hint=f"Start PostgreSQL {self.major} on {self.data_directory} as your system starts its servers.",
             )
+        conf = self.directory / "snapshot/conf/postgresql.conf"
+        told = _SUBSCRIBERS in conf.read_text(encoding="utf-8")
         return LocalServer(
             self.programs(),
             self.directory / "snapshot",
@@ -140,6 +150,8 @@ class RestoredCopy(Shown):
             superuser=self.superuser,
             port=port,
             log=self.log,
+            # Earlier archives say nothing of it, and their copies would subscribe.
+            options={} if told else {_SUBSCRIBERS: "0"},
         )
 
     def start(self, port: int | None = None, monitor: Monitor | None = None) -> LocalServer:
@@ -150,12 +162,13 @@ class RestoredCopy(Shown):
         Raises
         ------
         RecoveryError
-            Recovery ended short of the target; the server is stopped.
+            Recovery ended short of the target, now or at an earlier start; the server is stopped.
         """
         server = self.server(port)
         self._check_reachable()
-        recovery = read_recovery(self.directory) if self.is_recovering else None
-        if recovery is None:
+        recovery = read_recovery(self.directory)
+        if recovery is None or not self.is_recovering:
+            check_took_over(self.data_directory, recovery, self.log)
             server.start()
             return server
         log_start = log_size(server)
@@ -197,7 +210,18 @@ class RestoredCopy(Shown):
         return recovery.target if recovery is not None else ""
 
     def stop(self) -> bool:
-        """Stop the copy's server, whoever started it; whether one ran."""
+        """Stop the copy's server, whoever started it; whether one ran.
+
+        Raises
+        ------
+        InputError
+            The layout is a plain data directory, which is production's to stop.
+        """
+        if self.layout is not Layout.ARCHIVE:
+            raise InputError(
+                "a plain data directory is stopped by its own service, expected a copy of the layout 'archive'",
+                hint=f"Stop PostgreSQL {self.major} on {self.data_directory} as your system stops its servers.",
+            )
         return stop_server(self.data_directory)
 
     @contextmanager

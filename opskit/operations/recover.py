@@ -20,6 +20,8 @@ from opskit.errors import ErrorKind, OpskitError, RecoveryError, ServerError
 from opskit.model.lsn import Lsn
 from opskit.model.operation import Progress
 from opskit.model.target import RecoveryTarget, TargetKind, time_text
+from opskit.model.timeline import read_history
+from opskit.model.wal import history_timeline
 from opskit.operations.monitor import Monitor
 from opskit.operations.recovery import RecoveryPlan
 from opskit.operations.wal_path import segment_content
@@ -246,10 +248,7 @@ def await_target(
         done = _REDO_DONE.search(log)
         reached = Lsn.parse(done[1]) if done else None
         if recovery.last_record is not None and (reached is None or reached < recovery.last_record):
-            raise RecoveryError(
-                f"recovery ended at {reached or 'the backup'}, the archive's last record is at {recovery.last_record}",
-                hint=f"Look into the copy's log {str(server.log)!r}, and restore again.",
-            )
+            raise _not_at_the_end(reached, recovery.last_record, server.log)
         return Reached(
             stopped="the archive's end", lsn=reached, last_transaction=last, paused=False
         )
@@ -261,6 +260,28 @@ def await_target(
         last_transaction=last,
         paused=paused,
     )
+
+
+def check_took_over(data_directory: Path, recovery: Recovery | None, log: Path) -> None:
+    """Refuse a copy that was to recover to the archive's end, and took over before it.
+
+    PostgreSQL does not know any more that something was missing; its history file tells where it took over. Before
+    every other target it refuses to take over.
+
+    Raises
+    ------
+    RecoveryError
+        It did.
+    """
+    if recovery is None or recovery.last_record is None:
+        return
+    for file in (data_directory / "pg_wal").glob("*.history"):
+        timeline = history_timeline(file.name)
+        if timeline is None or timeline <= recovery.timeline:
+            continue
+        recovered = read_history(timeline, file.read_bytes()).stretch_of(recovery.timeline)
+        if recovered and recovered.end is not None and recovered.end <= recovery.last_record:
+            raise _not_at_the_end(recovered.end, recovery.last_record, log)
 
 
 @contextmanager
@@ -306,6 +327,13 @@ def _short(server: LocalServer, recovery: Recovery, log_start: int) -> RecoveryE
         f"recovery ended{where} before it reached {recovery.target}",
         ErrorKind.NO_PATH,
         f"Its log is {str(server.log)!r}.",
+    )
+
+
+def _not_at_the_end(reached: Lsn | None, last_record: Lsn, log: Path) -> RecoveryError:
+    return RecoveryError(
+        f"recovery ended at {reached or 'the backup'}, the archive's last record is at {last_record}",
+        hint=f"Look into the copy's log {str(log)!r}, and restore again.",
     )
 
 

@@ -1,7 +1,7 @@
 """The files that make an unpacked snapshot start anywhere without opskit: its README and ``conf/``.
 
 Every line here has been tried with the PostgreSQL versions that opskit supports. The configuration keeps a copy away
-from production: no archiving, no network, a socket for its owner alone.
+from production: no archiving, no subscriptions, no network, a socket for its owner alone.
 """
 
 import shlex
@@ -78,8 +78,10 @@ If another server already uses the port:      PGPORT=5433 postgres -D conf
 If the socket's folder is not writable:       postgres -D conf -k /tmp
                                               psql -h /tmp postgres -U {user}
 
-Nothing is sent to the cluster that this was copied from: archiving is off, and the copy listens on a Unix socket that
-only its owner may use. conf/postgresql.auto.conf.source is what the server's ALTER SYSTEM had set; it is not read.
+Nothing is sent to the cluster that this was copied from, nor to those that it subscribes to: archiving is off,
+subscriptions do not run, and the copy listens on a Unix socket that only its owner may use. Before you drop a
+subscription here, ALTER SUBSCRIPTION … DISABLE, then … SET (slot_name = NONE): else its publisher drops the slot that
+the original uses. conf/postgresql.auto.conf.source is what the server's ALTER SYSTEM had set; it is not read.
 
 
 Go to a point in time
@@ -133,6 +135,7 @@ opskit.superuser = {_quoted(origin.superuser)}
 listen_addresses = ''
 unix_socket_permissions = 0700
 archive_mode = off
+max_logical_replication_workers = 0     # subscriptions would take from the publisher's slot what the original is to get
 
 # Recovery. Nothing here counts until data/recovery.signal exists; see README.
 restore_command = 'cp ../../wal/%f "%p"'

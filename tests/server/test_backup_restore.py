@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from opskit.errors import InputError
 from opskit.postgres.account import server_account
 from opskit.postgres.programs import Programs, program_environment
 from opskit.postgres.server import LocalServer
 from opskit.repository.snapshot import AUTO_CONF, AUTO_CONF_ASIDE
 from tests.servers import ServerFactory, fill, fingerprint
+from tests.support.backups import wait_until
 from tests.support.by_hand import run_program, started_by_hand, unpacked
 from tests.support.clusters import ClusterMaker
 from tests.support.trees import assert_same_trees, tree
@@ -95,6 +97,9 @@ def test_a_plain_data_directory_starts_with_its_mapped_tablespace(
         assert restored.query(
             "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE oid > 16383"
         ).rows == [(str(scratch / "space ä"),)]
+        with pytest.raises(InputError, match="stopped by its own service"):
+            plain.stop()
+        assert restored.is_running
 
 
 @pytest.mark.every_major
@@ -158,8 +163,45 @@ def test_a_copy_never_touches_production(
     assert not touched.exists()
 
 
+@pytest.mark.parametrize(
+    "programs",
+    [18, *(pytest.param(major, marks=pytest.mark.sweep) for major in (15, 16, 17))],
+    indirect=True,
+)
+def test_a_copy_takes_nothing_from_a_publisher(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
+) -> None:
+    """What a publisher keeps for the original stays there while a copy of the subscriber runs, of any archive."""
+    publisher = server({"wal_level": "logical"})
+    publisher.query("CREATE TABLE t (i int)")
+    publisher.query("CREATE PUBLICATION p FOR TABLE t")
+    publisher.query("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
+    source = server()
+    quoted = publisher.conninfo().replace("'", "''")
+    source.query(
+        f"CREATE SUBSCRIPTION s CONNECTION '{quoted}' PUBLICATION p WITH (connect = false)"
+    )
+    source.query("ALTER SUBSCRIPTION s ENABLE")
+    wait_until(lambda: publisher.query(_FETCHED).rows[0][0], "the original does not subscribe")
+    main = cluster(source)
+    main.create_backup()
+    source.stop()
+    publisher.query("INSERT INTO t VALUES (1)")
+    kept = publisher.query(_FETCHED).rows
+    copy = main.restore(scratch / "copy")
+    conf = copy.directory / "snapshot/conf/postgresql.conf"
+    text = conf.read_text()
+    for now in (text, re.sub("^max_logical_replication_workers.*", "", text, flags=re.MULTILINE)):
+        conf.write_text(now)  # then as archives were before
+        with copy.started() as running:
+            assert running.query("SHOW max_logical_replication_workers").iloc[0, 0] == "0"
+            assert running.query("SELECT subenabled FROM pg_subscription").iloc[0, 0]
+            assert running.query(_REPLICATING).empty
+    assert publisher.query(_FETCHED).rows == kept == [(False, kept[0][1])]
+
+
 def test_odd_clusters_restore(server: ServerFactory, cluster: ClusterMaker, scratch: Path) -> None:
-    """A superuser with an odd name, 64 MB segments, no checksums, a tablespace in place, a deep and an odd file."""
+    """Odd names of superuser, files and a tablespace's place, 64 MB segments, no checksums, no encoding."""
     user = "fo 'ck\"er é"
     source = server(
         {"allow_in_place_tablespaces": "on"},
@@ -172,6 +214,14 @@ def test_odd_clusters_restore(server: ServerFactory, cluster: ClusterMaker, scra
     source.superuser = user
     source.query("CREATE TABLESPACE here LOCATION ''")
     source.query("CREATE TABLE t TABLESPACE here AS SELECT generate_series(1, 1000) AS i")
+    source.query("ALTER DATABASE postgres RENAME TO another", "template1")
+    source.query("CREATE DATABASE postgres TEMPLATE template0 ENCODING 'SQL_ASCII'", "template1")
+    latin = scratch / "l\udce4tin"
+    latin.mkdir()
+    _give(latin)
+    made = source.run("psql", "-c", f"CREATE TABLESPACE latin LOCATION '{latin}'")
+    assert made.exit_code == 0, made.output
+    source.query("CREATE TABLE u TABLESPACE latin AS SELECT generate_series(1, 10) AS i")
     strange = source.data_directory / "öl ' \" \\ datei"
     strange.write_bytes(b"x" * 512)
     main = cluster(source)
@@ -188,6 +238,7 @@ def test_odd_clusters_restore(server: ServerFactory, cluster: ClusterMaker, scra
     assert (copy.directory / "snapshot/data" / strange.name).read_bytes() == b"x" * 512
     with copy.started() as running:
         assert fingerprint(running.server) == expected
+    shutil.rmtree(latin)
     plain = main.restore(scratch / "plain", layout="data-directory")
     assert plain.verify().exit_code == 0
     data = str(plain.directory)
@@ -207,6 +258,10 @@ def test_odd_clusters_restore(server: ServerFactory, cluster: ClusterMaker, scra
         server.programs, unpacked(archive, scratch / "unpacked") / "snapshot", user
     ) as by_hand:
         assert fingerprint(by_hand) == expected
+
+
+_FETCHED = "SELECT active, confirmed_flush_lsn::text FROM pg_replication_slots"
+_REPLICATING = "SELECT 1 FROM pg_stat_activity WHERE backend_type LIKE 'logical replication%'"
 
 
 def _control(programs: Programs, data: Path) -> dict[str, str]:

@@ -210,7 +210,7 @@ def test_a_target_out_of_reach_is_refused_with_what_is_in_reach(
 def test_a_recovery_that_ends_short_fails_loudly(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
-    """WAL that vanishes between the restore and the start is an error, to a target and to the archive's end."""
+    """WAL that vanishes between the restore and the start is an error at every start, whatever the target."""
     source = server(wal_segment_megabytes=1)
     main = cluster(source)
     with eventful(main, source):
@@ -223,9 +223,10 @@ def test_a_recovery_that_ends_short_fails_loudly(
         copy = main.restore(scratch / f"copy{number}", **target)
         segments = sorted((copy.directory / "wal").iterdir())
         segments[-2].unlink()
-        with pytest.raises(RecoveryError, match="recovery ended"):
-            copy.start()
-        assert not copy.files.is_running
+        for _ in range(2):  # PostgreSQL itself has forgotten it by the second start
+            with pytest.raises(RecoveryError, match="recovery ended"):
+                copy.start()
+            assert not copy.files.is_running
 
 
 def test_a_plain_data_directory_recovers_through_wal_get(
