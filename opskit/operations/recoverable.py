@@ -20,7 +20,7 @@ from opskit.repository.wal import WalArchive
 
 _READERS = min(os.cpu_count() or 1, 8)
 
-NO_WAL = "no WAL behind the backup is archived"
+NO_WAL = "no WAL after the backup is archived"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,7 @@ class RecoveryPlanner:
                 backup=backup,
                 target=target,
                 path=_shortened(path, 0),
-                why="the newest backup; no WAL behind it is needed",
+                why="the newest backup; no WAL after it is needed",
             )
         if not path.names:
             return _at_the_end(target, backup, path)

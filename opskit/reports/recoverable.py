@@ -32,7 +32,7 @@ def recoverable_table(intervals: Sequence[Interval]) -> pd.DataFrame:
         One row for each backup and timeline that it leads to: from_at, to_at (UTC; both can be restored), from_lsn,
         to_lsn (texts), timeline, backup (its name), wal_bytes (the log to replay up to to_lsn), stored_bytes (what its
         whole segments take in the repository), ends_because (``the archive ends here``, ``segment … is missing``,
-        ``timeline … branched off at …`` or ``no WAL behind the backup is archived``). The index counts rows.
+        ``timeline … branched off at …`` or ``no WAL after the backup is archived``). The index counts rows.
     """
     return typed_table(
         [{column: getattr(interval, column) for column in _COLUMNS} for interval in intervals],

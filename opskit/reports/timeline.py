@@ -30,8 +30,8 @@ from opskit.reports.view import View
 
 TITLE = "What can be restored"
 LEGEND = (
-    "Bars can be restored; striped: a gap; a thin line: no transaction ended. "
-    "▲ full backup, △ incremental, a number: so many backups. Times are UTC."
+    "Solid bars can be restored, striped ones are gaps; a thin line: no transaction ended. "
+    "▲ full backup, △ incremental; a number counts backups. Times are UTC."
 )
 _TOP, _LANE, _AXIS = 14, 46, 18
 _BAR_AT, _BAR = 16.0, 12.0

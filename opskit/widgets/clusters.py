@@ -28,12 +28,13 @@ _PLOTTED = 400
 _TITLES = {
     "newest_age": "age_of_newest",
     "cluster_bytes": "size_bytes",
-    "archive_at": "archived_to_at",
+    "growth_per_day_bytes": "daily_growth_bytes",
+    "archive_at": "archived_at",
     "due_at": "next_due_at",
 }
 _COLUMNS = [
-    *("cluster", "age_of_newest", "backups", "size_bytes", "growth_per_day_bytes", "stored_bytes"),
-    *("archived_to_at", "behind_bytes", "next_due_at"),
+    *("cluster", "age_of_newest", "backups", "size_bytes", "daily_growth_bytes", "stored_bytes"),
+    *("archived_at", "behind_bytes", "next_due_at"),
 ]
 
 

@@ -127,7 +127,7 @@ def test_a_backup_without_its_wal_is_a_point_and_a_partial_alone_leads_on(
         [(_, row)] = main.recoverable().iterrows()
         assert row["from_at"] == row["to_at"] == backup.stopped_at
         assert (row["wal_bytes"], row["stored_bytes"]) == (0, 0)
-        assert row["ends_because"] == "no WAL behind the backup is archived"
+        assert row["ends_because"] == "no WAL after the backup is archived"
         with pytest.raises(RecoveryError, match="does not lead on from backup") as caught:
             main.restore(scratch / "refused", latest=True)
         assert ending.name in caught.value.message
