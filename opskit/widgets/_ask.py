@@ -53,7 +53,9 @@ class Ask:
         self.field.observe(self._typed, "value")
         self.act = ipywidgets.Button(description="Do it", tooltip="Do it")
         self.act.on_click(clicked(self._go))
-        self.leave = ipywidgets.Button(description="Close", tooltip="Close this, and change nothing")
+        self.leave = ipywidgets.Button(
+            description="Close", tooltip="Close this, and change nothing"
+        )
         self.leave.on_click(clicked(self.close))
         controls = ipywidgets.HBox([self.field, self.act, self.leave])
         controls.add_class("opskit-actions")
