@@ -5,6 +5,7 @@ The format is specified in the chapter "Backup Manifest Format" of the PostgreSQ
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from opskit.errors import ErrorKind, IntegrityError
 # What the server puts into the archive but not into the manifest, and what opskit's layout leaves out or moves.
 _NOT_LISTED = "pg_wal/"
 _LEFT_OUT = frozenset({"standby.signal", "recovery.signal"})
+_OLD_LABEL = re.compile(rb'^\{ ?"Path": "backup_label\.old".*\}', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,18 @@ def read_manifest(content: bytes) -> Manifest:
         It is damaged, cut off, or not a manifest.
     """
     return Manifest({path: int(item["Size"]) for path, item in _read(content)[1].items()})
+
+
+def restored_mark(content: bytes) -> tuple[str, str] | None:
+    """When the cluster was restored from a base backup last, and which: time and checksum of the label that stays then.
+
+    `None` of a cluster that never was.
+    """
+    found = _OLD_LABEL.search(content)
+    if found is None:
+        return None
+    item = json.loads(found[0])
+    return item["Last-Modified"], item.get("Checksum", "")
 
 
 def file_checksums(content: bytes) -> dict[str, str]:

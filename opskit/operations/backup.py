@@ -12,7 +12,7 @@ from opskit.config import Checkpoint, ClusterSettings
 from opskit.errors import ConflictError, ErrorKind, ServerError
 from opskit.model.backup import BackupKind, BaseBackup, Tablespace, Trigger, check_note
 from opskit.model.increment import BackupMode
-from opskit.model.manifest import check_received, read_manifest
+from opskit.model.manifest import check_received, read_manifest, restored_mark
 from opskit.model.operation import Progress
 from opskit.operations.increment import Asked, Basis, find_basis, still_there
 from opskit.operations.monitor import Monitor
@@ -88,6 +88,30 @@ def create_backup(
     Nothing is listed unless this returns; what was stored before a failure is removed again.
     """
     check_note(note)
+    because = ""
+    while True:
+        try:
+            return _created(
+                cluster, repository, trigger, note, monitor, named, scheduled_for, mode, because
+            )
+        except _RestoredSinceError as error:
+            if mode is BackupMode.INCREMENTAL:
+                raise
+            because = error.message
+
+
+def _created(
+    cluster: ClusterSettings,
+    repository: Repository,
+    trigger: Trigger,
+    note: str,
+    monitor: Monitor,
+    named: Callable[[str], None],
+    scheduled_for: datetime | None,
+    mode: BackupMode,
+    because: str,
+) -> BaseBackup:
+    """As `create_backup`; a full one if there is a reason for it."""
     monitor.report(Progress(phase="connecting"))
     with ExitStack() as stack:
         connection = connect(cluster.conninfo)
@@ -110,7 +134,7 @@ def create_backup(
             facts=facts,
             now=now,
         )
-        basis = find_basis(asked, mode)
+        basis = Basis(parent=None, reason=because) if because else find_basis(asked, mode)
         parent = basis.parent.name if basis.parent is not None else None
         writer = repository.new_backup(cluster.name, now, parent)
         try:
@@ -123,11 +147,11 @@ def create_backup(
             basis, events = _begun(stream, label, fast, basis, mode)
             taking = _Taking(cluster, connection, facts, writer, monitor, basis, started_at)
             taking.receive(events)
+            taking.check_history()
             backup = replace(taking.finish(trigger, note), scheduled_for=scheduled_for)
             monitor.check()
             writer.commit(backup)
-            if backup.parent is not None:
-                repository.check_chain(backup)  # or it is none: somebody forced a parent away
+            repository.check_chain(backup)  # or it is none: somebody forced a part of it away
         except BaseException:
             stream.close()
             writer.discard()
@@ -192,6 +216,10 @@ def _take_slot(holder: ReplicationConnection, connection: Connection, monitor: M
         time.sleep(0.1)
 
 
+class _RestoredSinceError(ServerError):
+    """The server may have another history than the backup that an increment is based on."""
+
+
 class _Taking:
     """One backup while its stream is received."""
 
@@ -254,6 +282,28 @@ class _Taking:
             manifest.seek(0)
             self._manifest = manifest.read()
             self._monitor.report(Progress(phase="storing", bytes_done=done, bytes_expected=done))
+
+    def check_history(self) -> None:
+        """See to it that an increment's server has all that its parent has.
+
+        A server that was restored from an earlier backup without a target goes on on the timeline that it was on. It
+        comes to the parent's addresses, too, and cannot tell; the label of its restore can.
+
+        Raises
+        ------
+        _RestoredSinceError
+            It was restored since, or another server was.
+        """
+        parent, end = self._basis.parent, self._end
+        assert end is not None
+        if parent is None or parent.timeline != end.timeline or self._facts.in_recovery:
+            return
+        if restored_mark(self._basis.manifest) != restored_mark(self._manifest):
+            raise _RestoredSinceError(
+                f"the server was restored from a backup, and is not known to have all of {parent.name!r}",
+                ErrorKind.NOT_INCREMENTAL,
+                "Take a full backup with --full to build on.",
+            )
 
     def finish(self, trigger: Trigger, note: str) -> BaseBackup:
         """Hold what came against the manifest, wait until all is stored, and describe it."""

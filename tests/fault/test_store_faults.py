@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.errors import ErrorKind, StoreError
+from opskit.errors import ErrorKind, IntegrityError, StoreError
 from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import SilentMonitor
 from opskit.operations.restore import execute_restore, plan_restore
@@ -84,6 +84,26 @@ def test_a_store_that_stays_broken(source: LocalServer, scratch: Path, moment: M
         backup = take(source, repository)
         assert repository.backups("main") == [backup]
     assert_restores(source, repository, backup, scratch / "copy")
+
+
+@pytest.mark.parametrize("programs", [18], indirect=True)
+def test_a_volume_that_is_forced_away(source: LocalServer) -> None:
+    """What an expire by a clock that is days ahead takes from a backup while it is written makes that fail."""
+    store = MemoryStore()
+
+    class Clumsy(SilentMonitor):
+        """Removes what is unfinished, as soon as all of it is stored."""
+
+        def check(self) -> None:
+            """See `Monitor`."""
+            repository = Repository(store)
+            for name in repository.names("main"):
+                if any("index.json" in stat.name for stat in repository.objects("main")):
+                    repository.remove_backup("main", name)
+
+    with pytest.raises(IntegrityError, match="is damaged"):
+        take(source, Repository(store), monitor=Clumsy())
+    assert Repository(store).survey("main") == Survey((), (), {})
 
 
 def test_a_record_that_cannot_be_taken_back(source: LocalServer, scratch: Path) -> None:

@@ -19,7 +19,8 @@ from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.expire import Expired, execute_expire, plan_expire
 from opskit.operations.inventory import take_inventory
 from opskit.operations.monitor import SilentMonitor
-from opskit.operations.restore import execute_restore, plan_restore
+from opskit.operations.restore import Layout, execute_restore, plan_restore
+from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
 from opskit.repository.snapshot import backup_folder
 from opskit.store import open_store
@@ -244,6 +245,52 @@ def test_no_increment_after_data_checksums_were_switched(
     full = take_next(source, repository)
     assert (full.kind, "data checksums were on at" in full.reason) == (BackupKind.FULL, True)
     assert take_next(source, repository).parent == full.name
+
+
+@only_18
+def test_another_history_is_no_basis(
+    server: ServerFactory, repository: Repository, scratch: Path
+) -> None:
+    """A server restored from an older backup, which has come past the newest one, takes a full backup to build on."""
+    source = server(SUMMARIZING, wal_segment_megabytes=1)
+    mark(source)
+    older = take_next(source, repository, BackupMode.FULL)
+    source.query("CREATE TABLE lost AS SELECT generate_series(1, 1000) AS i")
+    newest = take_next(source, repository, BackupMode.FULL)
+    source.stop()
+    owner = (server.account.uid, server.account.gid) if server.account else None
+    plan = plan_restore(older, scratch / "again", layout=Layout.DATA_DIRECTORY)
+    execute_restore(plan, repository, SilentMonitor(), owner=owner)
+    restored = LocalServer(
+        source.programs,
+        scratch,
+        str(plan.directory),
+        plan.directory,
+        account=server.account,
+        superuser=source.superuser,
+        log=scratch / "again.log",
+        options=SUMMARIZING,
+    )
+    server.servers.append(restored)  # so that it is stopped
+    restored.start()
+    restored.query("UPDATE marked SET value = md5(value) WHERE i < 10")
+    passed = f"SELECT pg_current_wal_lsn() > '{newest.stop_lsn}'"
+    while not restored.query(passed).rows[0][0]:
+        restored.query("CHECKPOINT")
+        restored.query("SELECT pg_logical_emit_message(false, '', repeat('x', 100000))")
+    restored.query("CHECKPOINT")
+    assert_fails(
+        lambda: take_next(restored, repository, BackupMode.INCREMENTAL),
+        ServerError,
+        ErrorKind.NOT_INCREMENTAL,
+        "was restored from a backup",
+    )
+    full = take_next(restored, repository)
+    assert (full.kind, full.timeline) == (BackupKind.FULL, newest.timeline)
+    assert "was restored from a backup" in full.reason
+    child = take_next(restored, repository)
+    assert child.parent == full.name
+    assert_restores(restored, repository, child, scratch / "copy")
 
 
 @pytest.mark.sweep
