@@ -13,7 +13,7 @@ from opskit.cluster import Cluster
 from opskit.config import Settings
 from opskit.widgets import BackupsPanel
 from opskit.widgets._panel import Panel
-from tests.notebooks.downloads import RESUME_SECONDS, Place
+from tests.notebooks.downloads import RESUME_SECONDS, WAYS, Place
 from tests.notebooks.lab import TIMEZONE, Lab, LabPage, launch, running_lab
 from tests.notebooks.panels import PATIENCE, is_quiet, wait_until
 from tests.notebooks.serving import Jupyter, running_jupyter
@@ -28,11 +28,26 @@ LabFactory = Callable[..., LabPage]
 
 
 @pytest.fixture(scope="session")
-def jupyter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
-    """A Jupyter server for all tests of downloads; each gives it a configuration of its own."""
-    home = tmp_path_factory.mktemp("jupyter") / "home"
-    with running_jupyter(home, resume_seconds=RESUME_SECONDS) as running:
-        yield running
+def jupyters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Jupyter]]:
+    """Gives the Jupyter server on one of `WAYS`, which is started when the first test asks for it."""
+    running: dict[str, Jupyter] = {}
+    with ExitStack() as stack:
+
+        def on_way(name: str) -> Jupyter:
+            if name not in running:
+                directory = tmp_path_factory.mktemp("jupyter")
+                way = WAYS[name](directory)
+                made = running_jupyter(directory / "home", way, resume_seconds=RESUME_SECONDS)
+                running[name] = stack.enter_context(made)
+            return running[name]
+
+        yield on_way
+
+
+@pytest.fixture
+def jupyter(jupyters: Callable[[str], Jupyter], request: pytest.FixtureRequest) -> Jupyter:
+    """A Jupyter server for all tests of downloads, on the way that a test says; each gives it its configuration."""
+    return jupyters(getattr(request, "param", "address"))
 
 
 @pytest.fixture

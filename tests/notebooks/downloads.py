@@ -1,7 +1,10 @@
 """What tests of downloads share: a repository behind a Jupyter server, and what was recorded of it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from opskit.cluster import Cluster
 from opskit.config import load_settings
@@ -9,10 +12,24 @@ from opskit.model.operation import Operation
 from opskit.repository import Repository
 from opskit.store import Store, open_store
 from tests.notebooks.panels import wait_until
+from tests.notebooks.process import Way, by_address, by_socket, encrypted
 from tests.notebooks.serving import Jupyter
 
 LATEST = "opskit/download/main/latest"
 RESUME_SECONDS = 1.0
+WAYS: dict[str, Callable[[Path], Way]] = {
+    "address": lambda _: by_address(),
+    "encrypted": encrypted,
+    "IPv6": lambda _: by_address("::1"),
+    "socket": lambda directory: by_socket(directory / "socket"),
+}
+"""By name, the ways that lead to the server ``jupyter``; each is given a directory of its own."""
+
+
+def on_ways(*quick: str) -> pytest.MarkDecorator:
+    """A test on every way: on those named in each run, on the others in the sweep."""
+    every = [pytest.param(way, marks=[] if way in quick else pytest.mark.sweep) for way in WAYS]
+    return pytest.mark.parametrize("jupyter", every, indirect=True)
 
 
 class Place:
@@ -40,12 +57,16 @@ class Place:
 
     def ended(self) -> Operation:
         """The only operation, when it has ended."""
-        wait_until(
-            lambda: [o.status for o in self.operations() if o.ended_at is None] == [],
-            "the operation has ended",
-        )
-        [operation] = self.operations()
+        [operation] = self.all_ended(1)
         return operation
+
+    def all_ended(self, count: int) -> list[Operation]:
+        """So many operations, when they have ended."""
+        wait_until(
+            lambda: [o.ended_at is None for o in self.operations()] == [False] * count,
+            f"{count} operations have ended",
+        )
+        return self.operations()
 
     def whole(self) -> bytes:
         """The archive of the newest backup, without WAL."""

@@ -1,25 +1,18 @@
 """A JupyterLab of a test's own, and a real browser in it."""
 
 import json
-import os
-import secrets
 import shutil
-import signal
-import subprocess
-import sys
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Playwright, Route, expect
 
-from opskit.postgres.server import free_port
-from tests.notebooks.panels import PATIENCE, wait_until
+from tests.notebooks.panels import PATIENCE
+from tests.notebooks.process import JupyterProcess, by_address
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 FLAGS = (
@@ -70,7 +63,7 @@ _EXECUTE = """async (code) => {
 }"""
 
 
-class Lab:
+class Lab(JupyterProcess):
     """A running JupyterLab server.
 
     Parameters
@@ -78,7 +71,7 @@ class Lab:
     root
         Its files: notebooks are opened by their path below.
     home
-        Where it keeps its own things, so that nothing of this machine's Jupyter is read or written.
+        Where it keeps its own things.
     environment
         Further variables for its kernels.
     base
@@ -88,80 +81,28 @@ class Lab:
     def __init__(
         self, root: Path, home: Path, environment: Mapping[str, str], base: str = "/"
     ) -> None:
-        self.root, self._home, self._base = root, home, base
-        self._environment = dict(environment)
-        self._token = secrets.token_hex(16)
-        self.port = free_port()
-        self.log = home / "lab.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(home, base, by_address())
+        self.root, self._environment = root, dict(environment)
 
     @property
     def url(self) -> str:
         """Where the browser begins."""
-        return f"http://127.0.0.1:{self.port}{self._base}lab?token={self._token}"
+        return f"http://{self.host}{self.base}lab?token={self.token}"
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._setting(_NOTIFICATIONS, {"fetchNews": "false", "checkForUpdates": False})
-        command = [
-            *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
-            *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}"),
-            *("--ServerApp.port_retries=0", f"--ServerApp.root_dir={self.root}"),
-            *(f"--IdentityProvider.token={self._token}", f"--ServerApp.base_url={self._base}"),
-            "--LabApp.expose_app_in_browser=True",
-        ]
-        with self.log.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._variables(),
-                start_new_session=True,
-            )
-        wait_until(self._answers, "JupyterLab answers")
-
-    def stop(self) -> None:
-        """Stop it with its kernels."""
-        if self._process is None:
-            return
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
+        options = ["--LabApp.expose_app_in_browser=True"]
+        self.run("jupyterlab", self.root, self._environment, options)
 
     def use_theme(self, name: str) -> None:
         """Look like ``JupyterLab Light`` or ``JupyterLab Dark`` from the next page on."""
         self._setting(_THEMES, {"theme": name, "adaptive-theme": False})
 
-    def _answers(self) -> bool:
-        if self._process is not None and self._process.poll() is not None:
-            raise AssertionError(f"JupyterLab ended:\n{self.log.read_text(errors='replace')}")
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{self._base}api", timeout=5):
-                return True
-        except (URLError, OSError):
-            return False
-
     def _setting(self, path: str, values: Mapping[str, Any]) -> None:
-        file = self._home / "user-settings" / path
+        file = self.home / "user-settings" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(values), encoding="utf-8")
-
-    def _variables(self) -> dict[str, str]:
-        own = {
-            "HOME": self._home,
-            "IPYTHONDIR": self._home / "ipython",
-            "JUPYTER_CONFIG_DIR": self._home / "config",
-            "JUPYTER_DATA_DIR": self._home / "data",
-            "JUPYTER_RUNTIME_DIR": self._home / "runtime",
-            "JUPYTERLAB_SETTINGS_DIR": self._home / "user-settings",
-            "JUPYTERLAB_WORKSPACES_DIR": self._home / "workspaces",
-        }
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
-        return {**kept, **{name: str(path) for name, path in own.items()}, **self._environment}
 
 
 class LabPage:
@@ -196,7 +137,7 @@ class LabPage:
         self.page.evaluate(_RESTART)
 
     def _pass(self, route: Route) -> None:
-        if urlsplit(route.request.url).netloc == f"127.0.0.1:{self._lab.port}":
+        if urlsplit(route.request.url).netloc == self._lab.host:
             route.continue_()
         else:
             self.foreign.append(route.request.url)

@@ -3,9 +3,6 @@
 import http.client
 import json
 import os
-import secrets
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,8 +12,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import opskit
-from opskit.postgres.server import free_port
-from tests.notebooks.panels import wait_until
+from tests.notebooks.process import JupyterProcess, Way, by_address
 
 # As JupyterHub has it, for a user whose name has to be quoted.
 BASE = "/user/ada%40example.org/"
@@ -45,63 +41,35 @@ class Answer:
         return self.body.decode()
 
 
-class Jupyter:
+class Jupyter(JupyterProcess):
     """A running server.
 
     Its configuration of opskit is `configuration`, which a test may write anew at any time. A request with a header
     ``Refuse: <action> <resource>`` is one that its authorizer refuses.
     """
 
-    def __init__(self, home: Path, options: Mapping[str, Any]) -> None:
-        self._home = home
+    def __init__(self, home: Path, way: Way, options: Mapping[str, Any]) -> None:
+        super().__init__(home, BASE, way)
         self.configuration = home / "opskit.toml"
-        self.token = secrets.token_hex(16)
-        self.port = free_port()
-        self.log = home / "server.log"
         self._options = options
-        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        (self._home / "config").mkdir()
-        (self._home / "refusing.py").write_text(_AUTHORIZER)
+        (self.home / "config").mkdir()
+        (self.home / "refusing.py").write_text(_AUTHORIZER)
         settings = {
             "ServerApp": {
-                "base_url": BASE,
-                "root_dir": str(self._home),
                 "authorizer_class": "refusing.Refusing",
                 "jpserver_extensions": dict.fromkeys(_OTHERS, False),
             },
             "OpskitExtension": {"configuration": str(self.configuration), **self._options},
         }
-        (self._home / "config" / "jupyter_server_config.json").write_text(json.dumps(settings))
-        command = [sys.executable, "-m", "jupyter_server", "--no-browser", "--allow-root"]
-        command += ["--ServerApp.ip=127.0.0.1", f"--ServerApp.port={self.port}"]
-        command += ["--ServerApp.port_retries=0", f"--IdentityProvider.token={self.token}"]
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self._variables(),
-                start_new_session=True,
-            )
-        wait_until(self._answers, "Jupyter Server answers")
-
-    def stop(self) -> None:
-        """Stop it as a person does, by SIGTERM."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(30)
-
-    def connect(self) -> http.client.HTTPConnection:
-        """A new connection."""
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        (self.home / "config" / "jupyter_server_config.json").write_text(json.dumps(settings))
+        environment = {
+            "PYTHONPATH": os.pathsep.join([str(self.home), *sys.path]),
+            "JUPYTER_CONFIG_PATH": str(_FOLDER),
+        }
+        self.run("jupyter_server", self.home, environment)
 
     def ask(
         self,
@@ -146,43 +114,12 @@ class Jupyter:
         assert answer.status == 302, answer.text
         return urljoin(BASE + path, answer.headers["Location"]).removeprefix(BASE)
 
-    def logged(self) -> list[str]:
-        """The lines of its log."""
-        return self.log.read_text(errors="replace").splitlines()
-
-    def memory(self) -> int:
-        """The memory that it has now, in bytes."""
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
-
-    def _answers(self) -> bool:
-        assert self.process is not None
-        if self.process.poll() is not None:
-            raise AssertionError(f"it ended:\n{self.log.read_text(errors='replace')}")
-        try:
-            return self.ask("api", token=False).status == 200
-        except OSError:
-            return False
-
-    def _variables(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER")}
-        return {
-            **kept,
-            "HOME": str(self._home),
-            "PYTHONPATH": os.pathsep.join([str(self._home), *sys.path]),
-            "JUPYTER_CONFIG_PATH": str(_FOLDER),
-            "JUPYTER_CONFIG_DIR": str(self._home / "config"),
-            "JUPYTER_DATA_DIR": str(self._home / "data"),
-            "JUPYTER_RUNTIME_DIR": str(self._home / "runtime"),
-        }
-
 
 @contextmanager
-def running_jupyter(home: Path, **options: Any) -> Iterator[Jupyter]:
+def running_jupyter(home: Path, way: Way | None = None, **options: Any) -> Iterator[Jupyter]:
     """A server for the length of a ``with`` block; `options` are the extension's."""
     home.mkdir(parents=True)
-    jupyter = Jupyter(home, options)
+    jupyter = Jupyter(home, way or by_address(), options)
     try:
         jupyter.start()
         yield jupyter

@@ -10,11 +10,12 @@ import pytest
 from opskit.errors import IntegrityError
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import OperationStatus
-from tests.notebooks.downloads import LATEST, Place
+from tests.notebooks.downloads import LATEST, Place, on_ways
 from tests.notebooks.serving import Jupyter
 from tests.support.archives import archived_backup
 
 
+@on_ways("address")
 def test_a_download_is_cancelled_from_elsewhere(jupyter: Jupyter, place: Place) -> None:
     """A request to cancel in the catalog cuts the connection within a second or so, however slow its client is."""
     archived_backup(place.store, volumes=8, volume_bytes=4_000_000)
@@ -31,6 +32,7 @@ def test_a_download_is_cancelled_from_elsewhere(jupyter: Jupyter, place: Place) 
     connection.close()
 
 
+@on_ways("address")
 def test_a_client_that_does_not_come_back(jupyter: Jupyter, place: Place) -> None:
     """A connection that was cut ends as cancelled, with how far it came, when nobody goes on with it for a while."""
     archived_backup(place.store, volumes=8, volume_bytes=4_000_000)
@@ -87,6 +89,7 @@ def test_a_missing_volume_is_told(jupyter: Jupyter, place: Place) -> None:
     assert place.ended().status is OperationStatus.FAILED
 
 
+@on_ways("address")
 def test_memory_stays_while_a_client_is_slow(jupyter: Jupyter, place: Place) -> None:
     """A client that stops reading holds nobody up and fills no memory, and gets the rest when it goes on."""
     archived_backup(place.store, volumes=2, volume_bytes=40_000_000)

@@ -1,7 +1,6 @@
 """Downloads of increments, which are put together on the way: without a length, whole or visibly broken."""
 
 import http.client
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,7 +125,7 @@ def _ended(source: Cluster, downloads: int) -> Operation:
 def _status_of_old_protocol(jupyter: Jupyter) -> int:
     """The answer to a client that cannot tell where what has no length ends."""
     asked = f"GET {BASE}{LATEST} HTTP/1.0\r\nAuthorization: token {jupyter.token}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", jupyter.port), timeout=60) as connection:
+    with jupyter.way.connect() as connection:
         connection.sendall(asked.encode())
         return int(connection.recv(100).split()[1])
 

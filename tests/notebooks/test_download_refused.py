@@ -24,7 +24,7 @@ def test_strangers_get_nothing(jupyter: Jupyter, place: Place) -> None:
     backup = archived_backup(place.store)
     path = jupyter.led(LATEST)
     cookie = {"Cookie": jupyter.ask("api/me").headers["Set-Cookie"].partition(";")[0]}
-    host = f"http://127.0.0.1:{jupyter.port}"
+    host = f"http://{jupyter.host}"
     own = {**cookie, "Referer": f"{host}{BASE}lab"}
     assert jupyter.ask(path, own, token=False).status == 200
     strangers = [

@@ -63,7 +63,7 @@ def test_what_was_gone_on_with_starts(
 
 def _downloaded(jupyter: Jupyter, browser: Browser, folder: Path) -> Path:
     """What a browser has in the end whose download was cut at half, below its name in `folder`."""
-    with Cutting(jupyter.port) as proxy:
+    with Cutting(jupyter.host) as proxy:
         page = browser.new_page()
         address = f"http://127.0.0.1:{proxy.port}{BASE}{LATEST}?token={jupyter.token}"
         page.set_content(f'<a href="{address}">Download</a>')

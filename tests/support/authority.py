@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from opskit.postgres.server import free_port
+from tests.support.certificates import certificate
 from tests.support.loopback import OnLoopback
 
 
@@ -24,9 +25,10 @@ class Authority(OnLoopback):
     def __init__(self, directory: Path) -> None:
         self.behaviour = "stamps"
         self.root = directory / "root.pem"
-        self._root_key, root = _certificate("Root", None, None)
-        self._key, self._leaf = _certificate("Stamps", self._root_key, root)
-        self.root.write_bytes(root.public_bytes(Encoding.PEM))
+        issuer = certificate("Root")
+        stamping = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
+        self._key, self._leaf = certificate("Stamps", stamping, issuer=issuer)
+        self.root.write_bytes(issuer[1].public_bytes(Encoding.PEM))
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/stamp"
         super().__init__(HTTPServer(("127.0.0.1", port), self._handler()))
@@ -108,28 +110,3 @@ class Authority(OnLoopback):
                 """Say nothing."""
 
         return Handler
-
-
-def _certificate(
-    name: str, issuer_key: ec.EllipticCurvePrivateKey | None, issuer: x509.Certificate | None
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """A root, or with an issuer the certificate of an authority."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer.subject if issuer else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-    if issuer_key is not None:
-        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.TIME_STAMPING])
-        above = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-        builder = builder.add_extension(usage, critical=True).add_extension(above, critical=False)
-    return key, builder.sign(issuer_key or key, hashes.SHA256())

@@ -11,12 +11,12 @@ _PIECE_BYTES = 1 << 16
 
 
 class Cutting(OnLoopback):
-    """Passes ``GET`` on to a port of this machine inside ``with``.
+    """Passes ``GET`` on to a server on this machine inside ``with``.
 
     `downloads` has the headers of each request for one, and the status of its answer.
     """
 
-    def __init__(self, behind: int) -> None:
+    def __init__(self, behind: str) -> None:
         self._behind = behind
         self.downloads: list[tuple[Mapping[str, str], int]] = []
         self.port = free_port()
@@ -27,7 +27,7 @@ class Cutting(OnLoopback):
     def pass_on(self, request: BaseHTTPRequestHandler) -> None:
         """Answer a request as the server behind does; the first download up to its half."""
         request.close_connection = True
-        connection = http.client.HTTPConnection("127.0.0.1", self._behind, timeout=60)
+        connection = http.client.HTTPConnection(self._behind, timeout=60)
         try:
             connection.request("GET", request.path, headers=dict(request.headers))
             answer = connection.getresponse()
