@@ -60,19 +60,33 @@ class ServerFactory:
         else:
             make_directory(data, self.account)
             subprocess.run(["cp", "-a", f"{self._template(*shape)}/.", str(data)], check=True)
+        server = self.on(home, data, home / "log", superuser=superuser, options=options)
+        if start:
+            server.start()
+        return server
+
+    def on(
+        self,
+        start_in: Path,
+        data: Path,
+        log: Path,
+        *,
+        argument: str | None = None,
+        superuser: str = "focker",
+        options: Mapping[str, str] | None = None,
+    ) -> LocalServer:
+        """A server of a data directory that is there, to be started: ``postgres -D argument``, by default that."""
         server = LocalServer(
             self.programs,
-            home,
-            str(data),
+            start_in,
+            argument or str(data),
             data,
             account=self.account,
             superuser=superuser,
-            log=home / "log",
+            log=log,
             options=options,
         )
-        self.servers.append(server)
-        if start:
-            server.start()
+        self.servers.append(server)  # its log is shown when the test fails
         return server
 
     def stop(self) -> None:
@@ -118,8 +132,8 @@ def make_base_directory() -> Path:
     plenty = memory.is_dir() and min(shutil.disk_usage(memory).free, _available_bytes()) > 8 * 2**30
     root = memory if plenty else Path("/tmp")
     for left_behind in root.glob(f"{BASE_PREFIX}*"):
-        pid = left_behind.name.removeprefix(BASE_PREFIX).partition("-")[0]
-        if left_behind.stat().st_uid == os.geteuid() and not Path("/proc", pid).exists():
+        is_over = not Path("/proc", _session_pid(left_behind)).exists()
+        if is_over and left_behind.stat().st_uid == os.geteuid():
             remove_base_directory(left_behind)
     base = Path(tempfile.mkdtemp(prefix=f"{BASE_PREFIX}{os.getpid()}-", dir=root))
     base.chmod(0o755)
@@ -133,6 +147,20 @@ def remove_base_directory(base: Path) -> None:
         with suppress(Exception):  # the directory has to go in any case
             stop_server(pid_file.parent, "immediate", timeout=20)
     shutil.rmtree(base, ignore_errors=True)
+
+
+def other_sessions(base: Path) -> list[Path]:
+    """The directories of sessions that are at work beside that of `base`."""
+    return [
+        place
+        for root in ("/dev/shm", "/tmp")
+        for place in Path(root).glob(f"{BASE_PREFIX}*")
+        if place != base and Path("/proc", _session_pid(place)).exists()
+    ]
+
+
+def _session_pid(base: Path) -> str:
+    return base.name.removeprefix(BASE_PREFIX).partition("-")[0]
 
 
 def _available_bytes() -> int:

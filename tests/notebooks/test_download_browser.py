@@ -1,8 +1,6 @@
 """The link of a download as a person meets it: below a hub's prefix, and where nothing serves downloads."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import nbformat
@@ -10,12 +8,12 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect
 
 from opskit.cluster import Cluster
-from opskit.postgres.server import LocalServer
 from tests.conftest import SettingsFactory
 from tests.notebooks.conftest import SERVED
 from tests.notebooks.lab import LabPage, running_lab
 from tests.servers import ServerFactory
 from tests.support.backups import ASKED, mark
+from tests.support.by_hand import started_by_hand, unpacked
 
 pytestmark = [
     pytest.mark.sweep,
@@ -46,22 +44,9 @@ def test_what_the_browser_brings_home_starts(
         archive = scratch / downloading.value.suggested_filename
         downloading.value.save_as(archive)
         assert page.foreign == []
-    subprocess.run(["tar", "--zstd", "-xf", archive, "-C", scratch], check=True)
-    snapshot = scratch / f"data/backup/{backup.name}/snapshot"
-    if server.account is not None:
-        os.chown(scratch / "data", server.account.uid, server.account.gid)
-        owner = f"{server.account.uid}:{server.account.gid}"
-        subprocess.run(["chown", "-R", owner, scratch / "data"], check=True)
-    copy = LocalServer(
-        server.programs,
-        snapshot,
-        "conf",
-        snapshot / "data",
-        account=server.account,
-        superuser="focker",
-        log=scratch / "copy.log",
-    )
-    with copy:
+    with started_by_hand(
+        source.programs, unpacked(archive, scratch / "unpacked") / "snapshot"
+    ) as copy:
         assert copy.query(ASKED) == source.query(ASKED)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from opskit.postgres.account import Account
 from opskit.postgres.postmaster import free_port, running_server, stop_server
 from opskit.postgres.server import LocalServer
+from tests.support.command import output_of
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -128,18 +129,7 @@ class Reader:
                 time.sleep(0.1)
 
     def _run(self, command: list[str], cwd: Path | None = None) -> str:
-        run = subprocess.run(
-            command,
-            cwd=cwd or self.place,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert run.returncode == 0, f"{command[-1]}\n{run.stdout}\n{run.stderr}"
-        return run.stdout
+        return output_of(command, cwd or self.place, self.environment)
 
     def _start(self, command: str) -> None:
         """Start a server as a page says: in the current directory, by somebody who is not root."""

@@ -3,7 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import pytest
 
 from opskit.errors import InputError
 from opskit.postgres.account import server_account
-from opskit.postgres.programs import Programs, program_environment
+from opskit.postgres.programs import Programs
 from opskit.postgres.server import LocalServer
 from opskit.repository.snapshot import AUTO_CONF, AUTO_CONF_ASIDE
 from tests.servers import ServerFactory, fill, fingerprint
 from tests.support.backups import wait_until
 from tests.support.by_hand import run_program, started_by_hand, unpacked
 from tests.support.clusters import ClusterMaker
+from tests.support.load import load
 from tests.support.trees import assert_same_trees, tree
 
 
@@ -82,16 +82,7 @@ def test_a_plain_data_directory_starts_with_its_mapped_tablespace(
     plain = main.restore(
         scratch / "plain", layout="data-directory", tablespaces={space.oid: scratch / "space ä"}
     )
-    restored = LocalServer(
-        source.programs,
-        plain.directory,
-        str(plain.directory),
-        plain.directory,
-        account=server.account,
-        superuser="focker",
-        log=scratch / "restored.log",
-    )
-    with restored:
+    with server.on(plain.directory, plain.directory, scratch / "log") as restored:
         assert fingerprint(restored) == expected
         assert restored.query("SHOW work_mem").rows == [("5MB",)]
         assert restored.query(
@@ -108,21 +99,11 @@ def test_backups_under_load_restore_consistently(
 ) -> None:
     """Three backups of a server that pgbench writes to have balances that agree, and no broken relation."""
     source = server({"max_wal_size": "64MB", "shared_buffers": "64MB"})
-    assert source.run("pgbench", "-i", "-q", "-s", "5").exit_code == 0
     main = cluster(source)
-    load = subprocess.Popen(
-        [str(source.programs.path("pgbench")), "-n", "-c", "4", "-T", "120", source.conninfo()],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=program_environment(None),
-    )
-    try:
+    with load(source, scale=2):
         while source.query("SELECT count(*) FROM pgbench_history").rows[0][0] < 200:
             time.sleep(0.05)
         backups = [main.create_backup() for _ in range(3)]
-    finally:
-        load.terminate()
-        load.wait()
     for number, backup in enumerate(backups):
         copy = main.restore(scratch / f"copy{number}", backup=backup.name)
         assert copy.verify().exit_code == 0
@@ -241,17 +222,8 @@ def test_odd_clusters_restore(server: ServerFactory, cluster: ClusterMaker, scra
     shutil.rmtree(latin)
     plain = main.restore(scratch / "plain", layout="data-directory")
     assert plain.verify().exit_code == 0
-    data = str(plain.directory)
-    with LocalServer(
-        source.programs,
-        plain.directory,
-        data,
-        plain.directory,
-        account=server.account,
-        superuser=user,
-        log=scratch / "plain.log",
-        options=source.options,
-    ) as restored:
+    data, log = plain.directory, scratch / "plain.log"
+    with server.on(data, data, log, superuser=user, options=source.options) as restored:
         assert fingerprint(restored) == expected
     archive = main.download("latest", scratch)
     with started_by_hand(

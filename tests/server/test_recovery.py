@@ -2,7 +2,6 @@
 
 import random
 import re
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ from opskit.model.increment import FIRST_MAJOR
 from opskit.model.lsn import Lsn
 from opskit.model.target import TargetArguments
 from opskit.model.wal import WalSegment
-from opskit.postgres.programs import program_environment
 from opskit.postgres.server import LocalServer
 from opskit.store import open_store
 from tests.servers import ServerFactory
 from tests.support import streams
 from tests.support.backups import wait_until
 from tests.support.clusters import ClusterMaker
+from tests.support.load import load
 from tests.support.slots import restart_lsn
 
 
@@ -264,23 +263,6 @@ def eventful(main: Cluster, source: LocalServer) -> Iterator[None]:
         source.query("CREATE TABLE events (n serial, at timestamptz DEFAULT clock_timestamp())")
         main.create_backup()
         yield
-
-
-@contextmanager
-def load(source: LocalServer) -> Iterator[None]:
-    """pgbench writes meanwhile."""
-    assert source.run("pgbench", "-i", "-q", "-s", "1").exit_code == 0
-    running = subprocess.Popen(
-        [str(source.programs.path("pgbench")), "-n", "-c", "2", "-T", "120", source.conninfo()],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=program_environment(None),
-    )
-    try:
-        yield
-    finally:
-        running.terminate()
-        running.wait()
 
 
 def happen(source: LocalServer, point: str) -> Event:

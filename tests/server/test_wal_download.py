@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from opskit.model.wal import WalSegment
 from opskit.postgres.server import LocalServer
 from tests.servers import ServerFactory
 from tests.support.backups import wait_until
+from tests.support.by_hand import unpacked
 from tests.support.streams import KEPT, caught_up, streaming
 
 ROWS = 4
@@ -47,7 +47,7 @@ def test_the_archive_goes_to_a_point_in_time_without_opskit(
     first = WalSegment.holding(backup.start_lsn, 1, MEGABYTE)
     assert wal == [WalSegment(1, first.number + n, MEGABYTE).name for n in range(len(wal))]
     for wanted, rows in ((times[1], 2), (None, ROWS + 1)):
-        folder = _unpacked(server, archive, scratch / f"unpacked{rows}")
+        folder = unpacked(archive, scratch / f"unpacked{rows}")
         own = folder / "wal"
         for name in wal[:-1]:
             assert (own / name).read_bytes() == (
@@ -55,7 +55,9 @@ def test_the_archive_goes_to_a_point_in_time_without_opskit(
             ).read_bytes()
         assert (own / wal[-1]).stat().st_size == MEGABYTE
         _recover_to(folder / "snapshot", wanted)
-        with _copy(server, folder / "snapshot") as copy:
+        snapshot = folder / "snapshot"
+        copy = server.on(snapshot, snapshot / "data", folder / "log", argument="conf")
+        with copy:
             _wait_for_the_end_of_recovery(copy)
             assert copy.query("SELECT count(*) FROM events").rows == [(rows,)]
 
@@ -114,18 +116,6 @@ def _members(archive: Path) -> list[str]:
     return re.findall(r"/wal/([0-9A-F]{24})$", listed.stdout, re.MULTILINE)
 
 
-def _unpacked(server: ServerFactory, archive: Path, into: Path) -> Path:
-    into.mkdir()
-    subprocess.run(["tar", "--zstd", "-xf", str(archive), "-C", str(into)], check=True)
-    if server.account is not None:
-        owner = f"{server.account.uid}:{server.account.gid}"
-        subprocess.run(["chown", "-R", owner, str(into)], check=True)
-    [folder] = into.glob("data/backup/*")
-    for parent in (into, into / "data", into / "data/backup"):
-        parent.chmod(0o755)
-    return folder
-
-
 def _recover_to(snapshot: Path, wanted: str | None) -> None:
     """What the README says."""
     configuration = snapshot / "conf/postgresql.conf"
@@ -137,18 +127,3 @@ def _recover_to(snapshot: Path, wanted: str | None) -> None:
         assert edited == 1
     configuration.write_text(text)
     (snapshot / "data/recovery.signal").touch()
-
-
-def _copy(server: ServerFactory, snapshot: Path) -> LocalServer:
-    """``postgres -D conf`` in the snapshot's folder."""
-    copy = LocalServer(
-        server.programs,
-        snapshot,
-        "conf",
-        snapshot / "data",
-        account=server.account,
-        superuser="focker",
-        log=snapshot.parent / f"{time.monotonic_ns()}.log",
-    )
-    server.servers.append(copy)
-    return copy

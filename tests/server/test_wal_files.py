@@ -123,18 +123,8 @@ def _recovered(
         plan, repository, SilentMonitor(), owner=(account.uid, account.gid) if account else None
     )
     (directory / "recovery.signal").touch()
-    copy = LocalServer(
-        server.programs,
-        directory,
-        str(directory),
-        directory,
-        account=account,
-        superuser="focker",
-        log=directory.with_suffix(".log"),
-        options={"restore_command": command, "archive_mode": "off", "fsync": "off"},
-    )
-    server.servers.append(copy)  # its log is shown when the test fails
-    return copy
+    options = {"restore_command": command, "archive_mode": "off", "fsync": "off"}
+    return server.on(directory, directory, directory.with_suffix(".log"), options=options)
 
 
 def _events(copy: LocalServer) -> list[int]:

@@ -22,6 +22,7 @@ from opskit.repository import Repository
 from tests.servers import ServerFactory
 from tests.support.backups import take, wait_until
 from tests.support.command import command, run_command, started
+from tests.support.load import load
 from tests.support.majors import only_18
 from tests.support.slots import restart_lsn, walsender
 from tests.support.standby import promote, standby_of
@@ -38,22 +39,6 @@ from tests.support.streams import (
 )
 
 SMALL = 1
-
-
-@contextmanager
-def load(server: LocalServer) -> Iterator[None]:
-    """pgbench writes as long as this lasts."""
-    assert server.run("pgbench", "-i", "-q", "-s", "1").exit_code == 0
-    with subprocess.Popen(
-        [str(server.programs.path("pgbench")), "-n", "-c", "2", "-T", "600", server.conninfo()],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=program_environment(None),
-    ) as bench:
-        try:
-            yield
-        finally:
-            bench.terminate()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -33,6 +33,22 @@ def run_command(
         check=False,
         timeout=120,
     )
+
+
+def output_of(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> str:
+    """The standard output of any command, which has to succeed."""
+    run = subprocess.run(
+        command,
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert run.returncode == 0, f"{command[-1]}\n{run.stdout}\n{run.stderr}"
+    return run.stdout
 
 
 @contextmanager
