@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,21 @@ from opskit.postgres.programs import Programs, find_programs
 from opskit.postgres.server import LocalServer
 from opskit.repository import Repository
 from opskit.store import LocalStore
-from tests.servers import ServerFactory, fill, make_base_directory, remove_base_directory
+from tests.servers import (
+    ServerFactory,
+    fill,
+    make_base_directory,
+    other_sessions,
+    remove_base_directory,
+)
 from tests.support.clusters import ClusterMaker, clusters
+from tests.support.leftovers import leftovers, marked_environment
 
 OPTIONAL_MAJOR = 15  # no wheel has it: required in CI, used elsewhere where it is found
 LOG_LINES = 60
 BASE = pytest.StashKey[Path]()
+BEGUN = pytest.StashKey[float]()
+LEFT = pytest.StashKey[list[str]]()
 
 SettingsFactory = Callable[..., Settings]
 
@@ -47,12 +57,37 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     handed_over = getattr(config, "workerinput", {}).get("opskit_base")
     config.stash[BASE] = Path(handed_over) if handed_over else make_base_directory()
+    config.stash[BEGUN] = time.time()
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path outlives us
+    os.environ.update(marked_environment(config.stash[BASE]))
+    tempfile.tempdir = None  # it may have been looked up
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """Tell an xdist worker where the session's directory is."""
     node.workerinput["opskit_base"] = str(node.config.stash[BASE])
+
+
+@pytest.hookimpl(trylast=True)  # when the workers have ended
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail when the session has left anything on the machine."""
+    config = session.config
+    if not hasattr(config, "workerinput"):
+        base = config.stash[BASE]
+        config.stash[LEFT] = leftovers(base, config.stash[BEGUN], others=bool(other_sessions(base)))
+        if config.stash[LEFT] and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Tell what was left."""
+    if left := config.stash.get(LEFT, []):
+        terminalreporter.section("left behind", red=True)
+        for what in left:
+            terminalreporter.line(what)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -146,6 +181,8 @@ def shared_server(programs: Programs, base: Path) -> Iterator[LocalServer]:
         filled = factory()
         fill(filled)
         yield filled
+        slots = filled.query("SELECT slot_name FROM pg_replication_slots").rows
+        assert slots == [], "a test left a slot behind"
     finally:
         factory.stop()
         shutil.rmtree(directory)

@@ -186,6 +186,7 @@ class LocalServer:
                 ErrorKind.SERVER_RUNNING,
                 "Stop it first.",
             )
+        self._forget()  # a server that was killed left its socket
         self._socket_directory = self._given_socket_directory or make_socket_directory(self.account)
         try:
             self._check_socket_path()

@@ -188,8 +188,10 @@ def test_a_pid_file_left_behind_is_no_running_server(server: ServerFactory) -> N
     assert running_server(killed.data_directory) is None
     assert not stop_server(killed.data_directory)
     pid_file.unlink()
+    left_behind = killed.socket_directory
     killed.start()  # and its shared memory is taken over, then given back
     assert killed.query("SELECT 1").rows == [(1,)]
+    assert not left_behind.exists()
 
 
 def test_a_killed_server_recovers_at_its_next_start(server: ServerFactory) -> None:
