@@ -19,6 +19,7 @@ _PIECE_BYTES = 4 << 20
 _PAUSE = struct.pack("ll", 0, 5_000)  # seconds and microseconds, as the kernel reads them
 _LOCAL_QUEUE_BYTES = 1 << 20
 _UNPACED = b"reno"  # in every Linux, and allowed to everybody
+_LINGER_SECONDS = 5.0
 _GONE = {errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN}
 _NOT_SENDABLE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 
@@ -72,6 +73,18 @@ class Outlet:
         """End the connection at once, from the loop's thread."""
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
+
+    async def linger(self) -> None:
+        """End our side, and wait for the client to end its own, for some seconds at most.
+
+        To close at once would take back what is still on its way if the client sent anything (RFC 9112, section 9.6).
+        """
+        self._connection.setblocking(False)
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await asyncio.get_running_loop().sock_recv(self._connection, 1 << 16):
+                    pass
 
     def close(self) -> None:
         """End the connection; what was handed over still reaches the client."""

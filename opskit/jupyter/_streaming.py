@@ -146,6 +146,7 @@ class StreamingHandler(JupyterHandler):
                             return left
         finally:
             if self._outlet is not None:
+                await self._outlet.linger()
                 self._outlet.close()
                 self.application.log_request(self)
         return 0
@@ -154,6 +155,8 @@ class StreamingHandler(JupyterHandler):
         """The connection, which is Tornado's until the head of the answer has gone."""
         if self._outlet is None:
             self.set_header("Connection", "close")
+            # Else Tornado tells a client of HTTP/1.0 that its wish to keep it is granted.
+            self.request.headers["Connection"] = "close"
             if not await self._went(self.flush()):
                 raise Gone
             stream = self.detach()
