@@ -9,6 +9,7 @@ from pathlib import Path
 from opskit.config import PostgresSettings
 from opskit.errors import ConflictError, ErrorKind, InputError, NotFoundError
 from opskit.model.shown import Shown
+from opskit.operations.foreign_spaces import check_tablespaces
 from opskit.operations.monitor import Monitor, SilentMonitor
 from opskit.operations.recover import (
     SIGNAL,
@@ -161,12 +162,21 @@ class RestoredCopy(Shown):
 
         Raises
         ------
+        ConflictError
+            It runs, or its recovery would make a tablespace in a directory that is in use on this machine.
         RecoveryError
             Recovery ended short of the target, now or at an earlier start; the server is stopped.
         """
         server = self.server(port)
         self._check_reachable()
         recovery = read_recovery(self.directory)
+        check_tablespaces(
+            server.programs,
+            self._account(),
+            self.data_directory,
+            self.directory / "wal" if self.is_recovering else None,
+            recovery.stops_at if recovery is not None and self.is_recovering else None,
+        )
         if recovery is None or not self.is_recovering:
             check_took_over(self.data_directory, recovery, self.log)
             server.start()

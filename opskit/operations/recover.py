@@ -46,7 +46,7 @@ class Recovery:
     """What a copy is to reach, as ``recovery.json`` beside it keeps it.
 
     `end` is the address up to which WAL was brought, `last_record` where the archive's last record begins, for the
-    target ``latest``.
+    target ``latest``, `stops_at` where the record begins that ends the recovery, where that is known.
     """
 
     target: str
@@ -55,6 +55,7 @@ class Recovery:
     timeline: int
     end: Lsn | None
     last_record: Lsn | None
+    stops_at: Lsn | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +131,7 @@ def write_target(
         "timeline": plan.timeline,
         "end": str(plan.path.end) if plan.path.end is not None else None,
         "last_record": str(plan.last_record) if plan.last_record is not None else None,
+        "stops_at": str(plan.stops_at) if plan.stops_at is not None else None,
     }
     _write(snapshot.parent / RECOVERY_FILE, (json.dumps(record, indent=2) + "\n").encode(), owner)
 
@@ -205,6 +207,7 @@ def read_recovery(directory: Path) -> Recovery | None:
         timeline=data["timeline"],
         end=Lsn.parse(data["end"]) if data["end"] else None,
         last_record=Lsn.parse(data["last_record"]) if data["last_record"] else None,
+        stops_at=Lsn.parse(at) if (at := data.get("stops_at")) else None,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from opskit.errors import ErrorKind, ServerError
 from opskit.model.lsn import Lsn
+from opskit.postgres.account import Account
 from opskit.postgres.programs import Programs
 
 _RECORD = re.compile(
@@ -17,6 +18,7 @@ _RECORD = re.compile(
 )
 _TIME = re.compile(r"(\d{4,}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?) UTC")
 _POINT = re.compile(r"RESTORE_POINT (.*)")
+_SPACE = re.compile(r'^rmgr: Tablespace .*?desc: CREATE (\d+) "(.*?)"$', re.MULTILINE | re.DOTALL)
 # What ends the reading of a log that goes no further: not an error here.
 _END_OF_LOG = (
     "error in WAL record at",
@@ -75,24 +77,12 @@ def read_log(
     ServerError
         ``pg_waldump`` failed.
     """
-    done = programs.run(
-        "pg_waldump",
-        f"--path={directory}",
-        f"--timeline={timeline}",
-        f"--start={start}",
-        f"--end={end}",
-        *([] if every_record else ["--rmgr=Transaction", "--rmgr=XLOG"]),
-        environment={"TZ": "UTC", "LC_ALL": "C"},
-    )
-    if done.exit_code != 0 and not any(sign in done.output for sign in _END_OF_LOG):
-        raise ServerError(
-            f"pg_waldump cannot read the log from {start}: {done.output.strip().splitlines()[-1]}",
-            ErrorKind.SERVER_REFUSED,
-        )
+    managers = () if every_record else ("Transaction", "XLOG")
+    output = _records(programs, None, directory, timeline, start, end, managers)
     ends: list[LoggedEnd] = []
     points: list[LoggedPoint] = []
     last: Lsn | None = None
-    for manager, xid, lsn, text in _RECORD.findall(done.output):
+    for manager, xid, lsn, text in _RECORD.findall(output):
         last = Lsn.parse(lsn)
         if manager == "Transaction" and (time := _TIME.search(text)):
             at = datetime.fromisoformat(time[1]).replace(tzinfo=UTC)
@@ -100,3 +90,49 @@ def read_log(
         elif manager == "XLOG" and (point := _POINT.match(text)):
             points.append(LoggedPoint(last, point[1]))
     return LoggedRecords(tuple(ends), tuple(points), last)
+
+
+def read_tablespaces(
+    programs: Programs,
+    account: Account | None,
+    directory: Path,
+    timeline: int,
+    start: Lsn,
+    end: Lsn,
+) -> list[tuple[int, str]]:
+    """The tablespaces that records from `start` up to `end` make outside of the data directory: their oids and paths.
+
+    Raises
+    ------
+    ServerError
+        As `read_log`.
+    """
+    output = _records(programs, account, directory, timeline, start, end, ("Tablespace",))
+    return [(int(oid), place) for oid, place in _SPACE.findall(output) if place]
+
+
+def _records(
+    programs: Programs,
+    account: Account | None,
+    directory: Path,
+    timeline: int,
+    start: Lsn,
+    end: Lsn,
+    managers: tuple[str, ...],
+) -> str:
+    done = programs.run(
+        "pg_waldump",
+        f"--path={directory}",
+        f"--timeline={timeline}",
+        f"--start={start}",
+        f"--end={end}",
+        *(f"--rmgr={manager}" for manager in managers),
+        account=account,
+        environment={"TZ": "UTC", "LC_ALL": "C"},
+    )
+    if done.exit_code != 0 and not any(sign in done.output for sign in _END_OF_LOG):
+        raise ServerError(
+            f"pg_waldump cannot read the log from {start}: {done.output.strip().splitlines()[-1]}",
+            ErrorKind.SERVER_REFUSED,
+        )
+    return done.output

@@ -5,7 +5,8 @@ What the archive's layout changes of a base backup, and nothing else does:
 - tablespaces that are streams of their own are linked to as ``../../tablespaces/<oid>``; one in place (manual,
   allow_in_place_tablespaces) is such a stream since PostgreSQL 16, and a plain folder of the data directory before;
 - ``postgresql.auto.conf`` goes to ``conf/postgresql.auto.conf.source``, as PostgreSQL would read it in ``data/``;
-- ``standby.signal`` and ``recovery.signal`` are dropped: a copy starts by itself and follows nobody.
+- ``standby.signal`` and ``recovery.signal`` are dropped: a copy starts by itself and follows nobody;
+- so are links to tablespaces that were made while the backup was taken: they lead to the original's files.
 """
 
 from collections.abc import Mapping
@@ -171,6 +172,10 @@ class SnapshotWriter:
             if name.startswith(_LINKS) and oid in self._tablespaces:
                 block = as_link(header, prefix, f"../../tablespaces/{oid}")
                 self._volumes.begin_member(f"{prefix}/{name}", block, 0)
+                return
+            if name.startswith(_LINKS) and header.is_link:
+                # Made since the backup began, by a record that recovery replays; its target is the original's.
+                self._keep = False
                 return
             if name == AUTO_CONF:
                 prefix, name = f"{self._root}/conf", AUTO_CONF_ASIDE

@@ -96,6 +96,10 @@ from there, to any moment that they cover. Before the first start:
 Without a target it goes to the end of the WAL in ../wal/. Look into the server's output for what it reached: PostgreSQL
 cannot tell a missing segment from the end.
 
+Not on the machine that this was copied from, if a tablespace was created there since the backup began: PostgreSQL makes
+it again at the same path, and would write into the original's files. 'opskit start' refuses that, and pg_waldump
+--rmgr=Tablespace shows such a record in data/pg_wal or ../wal.
+
 
 Check it
 --------

@@ -221,9 +221,10 @@ def server_archive(member_sizes: list[int]) -> bytes:
             info = tarfile.TarInfo(name)
             info.type, info.mode = tarfile.DIRTYPE, 0o700
             tar.addfile(info)
-        link = tarfile.TarInfo("pg_tblspc/16384")
-        link.type, link.linkname = tarfile.SYMTYPE, "/srv/slow"
-        tar.addfile(link)
+        for oid, target in (("16384", "/srv/slow"), ("16999", "/srv/made/meanwhile")):
+            link = tarfile.TarInfo(f"pg_tblspc/{oid}")
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            tar.addfile(link)
         names = ["standby.signal", "postgresql.auto.conf", *(f"base/{n}" for n in range(20))]
         for number, (name, size) in enumerate(zip(names, member_sizes, strict=False)):
             info = tarfile.TarInfo(name)
@@ -277,6 +278,7 @@ def test_the_pieces_of_a_stream_do_not_matter(
         assert len(set(listed)) == len(listed), "a name is there twice"
         root = f"data/backup/{NAME}/snapshot"
         assert members[f"{root}/data/pg_tblspc/16384"].linkname == "../../tablespaces/16384"
+        assert f"{root}/data/pg_tblspc/16999" not in members
         assert f"{root}/data/standby.signal" not in members
         assert f"{root}/data/postgresql.auto.conf" not in members
         assert (f"{root}/conf/postgresql.auto.conf.source" in members) == (len(member_sizes) > 1)

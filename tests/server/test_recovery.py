@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from opskit.model.increment import FIRST_MAJOR
 from opskit.model.lsn import Lsn
 from opskit.model.target import TargetArguments
 from opskit.model.wal import WalSegment
+from opskit.postgres.account import make_directory
 from opskit.postgres.server import LocalServer
 from opskit.store import open_store
 from tests.servers import ServerFactory
@@ -226,6 +228,37 @@ def test_a_recovery_that_ends_short_fails_loudly(
             with pytest.raises(RecoveryError, match="recovery ended"):
                 copy.start()
             assert not copy.files.is_running
+
+
+@pytest.mark.parametrize(
+    "programs",
+    [18, *(pytest.param(major, marks=pytest.mark.sweep) for major in (15, 16, 17))],
+    indirect=True,
+)
+def test_a_copy_keeps_out_of_the_original_s_tablespaces(
+    server: ServerFactory, cluster: ClusterMaker, scratch: Path
+) -> None:
+    """PostgreSQL makes a tablespace where its original was made: a copy does not start while that is in use."""
+    source = server(wal_segment_megabytes=1)
+    main = cluster(source)
+    place = scratch / "spa\nce"
+    make_directory(place, source.account)
+    with eventful(main, source):
+        event = happen(source, "before")
+        source.query(f"CREATE TABLESPACE later LOCATION '{place}'")
+        source.query("CREATE TABLE moved TABLESPACE later AS SELECT generate_series(1, 100) AS i")
+    copy = main.restore(scratch / "copy", latest=True)
+    with pytest.raises(ConflictError, match="would make tablespace"):
+        copy.start()
+    assert not copy.files.is_running
+    with main.restore(scratch / "before", restore_point="before").started() as running:
+        assert count_events(running.server) == event.rows
+    assert source.query("SELECT count(*) FROM moved").rows == [(100,)]
+    source.stop()
+    shutil.rmtree(place)
+    make_directory(place, source.account)
+    with copy.started() as running:
+        assert running.server.query("SELECT count(*) FROM moved").rows == [(100,)]
 
 
 def test_a_plain_data_directory_recovers_through_wal_get(
