@@ -1,11 +1,14 @@
 """What the cells of ``scheduled_backup.ipynb`` call: a cell holds no logic of its own."""
 
-from datetime import timedelta
+import time
+from datetime import datetime, timedelta
 
 from opskit.cluster import Cluster
-from opskit.errors import IntegrityError
+from opskit.errors import ConflictError, ErrorKind, IntegrityError
 from opskit.model.backup import BaseBackup, Trigger
-from opskit.operations.process import OperationHandle
+from opskit.model.target import parse_time
+from opskit.postgres.connection import connect
+from opskit.postgres.facts import backup_is_running
 from opskit.reports.charts import sizes_chart
 from opskit.reports.drawing import Chart
 from opskit.reports.format import format_bytes, format_duration
@@ -14,6 +17,9 @@ from opskit.runbooks._evidence import facts_of
 from opskit.runbooks.contract import Run
 
 SHOWN = 10
+_ITSELF = "this run took the backup"
+_TAKEN = (ErrorKind.BACKED_UP_ALREADY, ErrorKind.BACKUP_RUNNING)
+_POLL_SECONDS = 1.0
 
 
 def source(main: Cluster) -> View:
@@ -37,7 +43,7 @@ def plan(main: Cluster, note: str) -> View:
     """What is going to be done, and what to expect from the last time."""
     backups = main.repository.backups(main.name)
     rows = {
-        "To do": f"a full base backup of {main.name!r} into {main.repository.url}",
+        "To do": f"a backup of {main.name!r} into {main.repository.url}",
         "Trigger": str(Trigger.SCHEDULED),
         "Note": note or "none",
         "Last backup": "none yet",
@@ -52,10 +58,41 @@ def plan(main: Cluster, note: str) -> View:
     return facts(rows)
 
 
-def start(main: Cluster, note: str, scheduled_for: str) -> OperationHandle:
-    """Begin the backup, in a process of its own."""
-    period = scheduled_for or None
-    return main.start_backup(trigger=Trigger.SCHEDULED, note=note, scheduled_for=period)
+def back_up(run: Run, main: Cluster, note: str, scheduled_for: str) -> BaseBackup:
+    """Take the backup, in a process of its own, unless somebody else takes it for that time of the schedule.
+
+    Then that one is waited for, and this run says that it took none. A backup on demand that is running is waited for,
+    too.
+    """
+    while True:
+        handle = main.start_backup(
+            trigger=Trigger.SCHEDULED, note=note, scheduled_for=scheduled_for or None
+        )
+        try:
+            return main.backup(handle.wait().backup or "")
+        except ConflictError as error:
+            if error.kind not in _TAKEN or not scheduled_for:
+                raise
+        backup = _taken_by_another(main, parse_time(scheduled_for))
+        if backup is not None:
+            run.not_run(_ITSELF, f"skipped: another run took {backup.name} for {scheduled_for}")
+            return backup
+
+
+def _taken_by_another(main: Cluster, period: datetime) -> BaseBackup | None:
+    """The backup for that time of the schedule, once no backup is running; `None` if there is none then."""
+    while True:
+        connection = connect(main.configuration.conninfo)
+        try:
+            running = backup_is_running(connection)  # asked first: it may end in between
+        finally:
+            connection.close()
+        for backup in main.repository.backups(main.name):
+            if backup.scheduled_for == period:
+                return backup
+        if running is None:
+            return None
+        time.sleep(_POLL_SECONDS)
 
 
 def result(backup: BaseBackup) -> View:
@@ -108,6 +145,9 @@ def read_back(run: Run, main: Cluster, backup: BaseBackup, wanted: bool) -> None
     what = "every stored byte reads back with the checksum it was stored with"
     if not wanted:
         run.not_run(what, "the parameter read_back is false")
+        return
+    if any(check.what == _ITSELF for check in run.checks):
+        run.not_run(what, "the run that took it reads it back")
         return
     read, error = 0, ""
     try:

@@ -14,6 +14,9 @@ from opskit.config import Settings, load_settings
 from opskit.errors import ConflictError, ErrorKind
 from opskit.model.backup import Trigger
 from opskit.model.operation import Operation, OperationKind, OperationStatus
+from opskit.runbooks import CheckResult
+from opskit.runbooks import scheduled_backup as cells
+from opskit.runbooks.contract import Run
 from tests.servers import ServerFactory
 from tests.support.backups import wait_until
 from tests.support.command import PROJECT, command, run_command
@@ -25,7 +28,8 @@ PERIOD = datetime(2026, 11, 22, 2, tzinfo=UTC)
 def test_two_for_one_time_make_one(
     server: ServerFactory, settings: Callable[..., Settings]
 ) -> None:
-    """Six at once for one time of the schedule: one is taken, the others are refused, and so is a later one."""
+    """Six at once for one time of the schedule: one is taken, the others are refused, and so is a later one; a run that
+    comes second says that it was skipped."""
     main = Cluster("main", settings(server(wal_segment_megabytes=1)))
     kinds: list[ErrorKind] = []
 
@@ -47,6 +51,11 @@ def test_two_for_one_time_make_one(
     with pytest.raises(ConflictError) as raised:
         main.create_backup(trigger=Trigger.SCHEDULED, scheduled_for="2026-11-22 03:00+01:00")
     assert raised.value.kind is ErrorKind.BACKED_UP_ALREADY
+    run = Run(settings=main.settings, cluster="main", parameters={})
+    assert cells.back_up(run, main, "", PERIOD.isoformat()) == taken
+    cells.read_back(run, main, taken, wanted=True)
+    assert [check.result for check in run.checks] == [CheckResult.NOT_RUN] * 2
+    assert run.checks[0].detail.startswith(f"skipped: another run took {taken.name}")
     main.catalog.close()
 
 
