@@ -66,9 +66,11 @@ class RestorePanel(Panel):
         redraw = self._clicked(lambda: None)
         self.timeline = Timeline(recoverable_table([]), backups_table([], []))
         self.timeline.observe(self._clicked(self._pointed), ["moment", "timeline"])
-        self.timeline.layout.display = "none"  # it would say that nothing can be restored
+        self.timeline.layout.visibility = "hidden"  # it would say that nothing can be restored
         self.waiting = ipywidgets.HTML(_WAITING)
         self.waiting.add_class("opskit-waiting")
+        place = ipywidgets.Box([self.timeline, self.waiting])
+        place.add_class("opskit-place")
         self._reach: Background[float, Reach] = Background(self._find_reach, self._watch.wake)
         self.goal = GoalPicker(redraw)
         self.into = ipywidgets.Text(
@@ -89,8 +91,7 @@ class RestorePanel(Panel):
         self.copies = CopyList(self.cluster, self._clicked, self._follow, self._stack.tell)
         self.teach = Teach(self._clicked, self._lesson, self.folder)
         return [
-            self.waiting,
-            self.timeline,
+            place,
             self.goal.widget,
             row(self.into, self.pause),
             self.planning.widget,
@@ -153,8 +154,8 @@ class RestorePanel(Panel):
         self.goal.offer(self._backups)
         if self._reach.answer is not None:
             self.timeline.show(*self._reach.answer)
-            self.timeline.layout.display, self.waiting.layout.display = "", "none"
-        elif self.timeline.layout.display:
+            self.timeline.layout.visibility, self.waiting.layout.display = None, "none"
+        elif self.timeline.layout.visibility:
             self.waiting.value = _WAITING if self._reach.error is None else _UNKNOWN
         self._draw_plan()
         self.copies.show(self._found, self._busy())

@@ -131,10 +131,10 @@ def test_a_timeline_is_shown_once_it_is_known(
     try:
         wait_until(lambda: panel.is_ready, "the panel has looked")
         assert "Reading" in panel.waiting.value and panel.waiting.layout.display != "none"
-        assert panel.timeline.layout.display == "none"
+        assert panel.timeline.layout.visibility == "hidden"
         may_go.set()
         wait_until(lambda: panel.waiting.layout.display == "none", "the timeline is known")
-        assert panel.timeline.layout.display == "" and panel.timeline._picture["first"]
+        assert panel.timeline.layout.visibility is None and panel.timeline._picture["first"]
     finally:
         may_go.set()
         panel.close()
