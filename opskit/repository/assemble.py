@@ -1,7 +1,7 @@
 """The files of an increment, put together of all that it is based on: each written once, from its beginning to its end.
 
-The calling thread works out which runs of which frames a stretch of a file consists of. As many threads as there are
-processors read, decompress, join and sum up; others wait for the disk.
+The calling thread works out which runs of which frames a stretch of a file consists of. Some threads read, decompress,
+join and sum up; others wait for the disk.
 """
 
 import mmap
@@ -34,6 +34,7 @@ from opskit.store.disk import WRITE_BYTES, write_all, write_large
 
 _STRETCHES_AT_ONCE = 64  # small files that are handed over together
 _WRITING_AT_ONCE = 2  # one to a file: the last one's and the next one's
+_BEHIND = 3  # stretches
 _ZEROS = memoryview(bytes(STRETCH_BYTES))
 
 Result = TypeVar("Result")
@@ -74,7 +75,8 @@ def assemble(
     -------
     Files are written but not synced.
     """
-    cores = min(os.cpu_count() or 1, 8)
+    # One more than there are processors: neighbours wait for each other's frames, and for the interpreter.
+    threads = min(os.cpu_count() or 1, 8) + 1
     files = list(_files(content))
     make_folders((file.name for file in files), placement)
     checksums = [None if file.copy_of == 0 else known(file) for file in files]
@@ -98,15 +100,15 @@ def assemble(
 
     with (
         ThreadPoolExecutor(_WRITING_AT_ONCE, thread_name_prefix="write") as writing,
-        ThreadPoolExecutor(cores, thread_name_prefix="assemble") as working,
+        ThreadPoolExecutor(threads, thread_name_prefix="assemble") as working,
     ):
-        frames = Frames(content, read, working, cores)
-        joiner = _Joiner(content, files, summed, placement, writing, cores)
+        frames = Frames(content, read, working, threads)
+        joiner = _Joiner(content, files, summed, placement, writing, threads)
         pending: deque[tuple[list[Stretch], Future[Joined]]] = deque()
         try:
-            for stretches in _batches(Cutter(files, frames).stretches()):
+            for stretches in _behind(_batches(Cutter(files, frames).stretches())):
                 pending.append((stretches, working.submit(joiner.join, stretches)))
-                if len(pending) > cores + 1:
+                if len(pending) > threads + 1:
                     stretches, future = pending.popleft()
                     written(stretches, _result(future, check))
             for stretches, future in pending:
@@ -178,6 +180,16 @@ def _batches(stretches: Iterator[Stretch]) -> Iterator[list[Stretch]]:
             batch, length = [], 0
     if batch:
         yield batch
+
+
+def _behind(batches: Iterator[list[Stretch]]) -> Iterator[list[Stretch]]:
+    """The same, a few later: those who decompress what several of them share are ahead of them by then."""
+    held: deque[list[Stretch]] = deque()
+    for batch in batches:
+        held.append(batch)
+        if len(held) > _BEHIND:
+            yield held.popleft()
+    yield from held
 
 
 class Joined(NamedTuple):

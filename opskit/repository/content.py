@@ -13,6 +13,7 @@ from opskit.repository.extract import Source
 from opskit.repository.frames import FrameReader, ReadStored
 from opskit.repository.merge import MergedFile, Selection, merge, whole
 from opskit.repository.snapshot import backup_folder
+from opskit.repository.uncollected import uncollected
 from opskit.repository.volumes import Member, Volume
 
 LABEL = "backup_label"
@@ -92,7 +93,8 @@ def read_content(repository: Volumes, backup: BaseBackup) -> Content:
             older = (replace(volume, members=()) for volume in volumes)
             indexes.append(tuple(older if indexes else volumes))
 
-    merged = merge([member.name for member in chain], read())
+    with uncollected():
+        merged = merge([member.name for member in chain], read())
     label = _leave_out(merged.selections, backup, LABEL)
     _leave_out(merged.selections, backup, MANIFEST)
     content = b"".join(reader_of(repository, chain).content(0, *label))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from functools import partial
+from itertools import accumulate
 from typing import NamedTuple
 
 from zstandard import ZstdDecompressor
@@ -22,6 +23,7 @@ from opskit.repository.frames import ReadStored
 from opskit.repository.merge import MergedFile
 from opskit.repository.tape import Tape, damaged
 from opskit.repository.volumes import Volume
+from opskit.repository.wanted import Part, Wanted
 
 STRETCH_BYTES = 4 << 20
 
@@ -56,18 +58,45 @@ class Frame:
     """A frame of a volume, decompressed by the first thread that opens it or asks for its content.
 
     Whoever reads from that keeps the frame meanwhile: its memory is used again once nobody does.
+
+    Parameters
+    ----------
+    parts
+        From where to where its content is wanted, rising: only that is kept, joined. All of it without.
+
+    Attributes
+    ----------
+    places
+        Where in what is kept each part begins, by where it begins in the content; `None` when all is kept.
     """
 
-    __slots__ = ("_buffer", "_failure", "_number", "_opening", "_room", "_size", "_tape")
+    __slots__ = (
+        "_buffer",
+        "_failure",
+        "_number",
+        "_opening",
+        "_parts",
+        "_room",
+        "_size",
+        "_tape",
+        "places",
+    )
 
-    def __init__(self, tape: Tape, number: int, size: int, room: Room) -> None:
+    def __init__(
+        self, tape: Tape, number: int, size: int, room: Room, parts: Sequence[Part] | None = None
+    ) -> None:
         self._tape, self._number, self._size, self._room = tape, number, size, room
+        self._parts = parts
+        self.places: dict[int, int] | None = None
+        if parts is not None:
+            ends = accumulate((last - first for first, last in parts), initial=0)
+            self.places = {first: place for (first, _), place in zip(parts, ends, strict=False)}
         self._opening = threading.Lock()
-        self._buffer: bytearray | None = None
+        self._buffer: bytearray | bytes | None = None
         self._failure: OpskitError | None = None
 
     def __del__(self) -> None:
-        if self._buffer is not None:
+        if isinstance(self._buffer, bytearray):
             self._room.give_back(self._buffer)
 
     def open(self) -> None:
@@ -76,7 +105,7 @@ class Frame:
             self.content()
 
     def content(self) -> memoryview:
-        """Its content; `IntegrityError` if it is damaged."""
+        """Its content, or the parts of it that are wanted; `IntegrityError` if it is damaged."""
         with self._opening:
             if self._failure is not None:
                 raise self._failure
@@ -88,15 +117,20 @@ class Frame:
                     raise
             return memoryview(self._buffer)[: self._size]
 
-    def _decompressed(self) -> bytearray:
+    def _decompressed(self) -> bytearray | bytes:
         try:
-            return self._room.filled(self._tape.frame(self._number), self._size)
+            buffer = self._room.filled(self._tape.frame(self._number), self._size)
         except ValueError as error:
             raise damaged(self._tape.volume, str(error)) from None
+        if self._parts is None:
+            return buffer
+        kept = b"".join([memoryview(buffer)[first:last] for first, last in self._parts])
+        self._room.give_back(buffer)
+        return kept
 
 
-# A run of bytes: of which frame's content, from where to where; of zeros without a frame. A chain has a million of
-# these, and a plain tuple takes half of a NamedTuple's time.
+# A run of bytes: of what is kept of which frame, from where to where; of zeros without a frame. A chain has a million
+# of these, and a plain tuple takes half of a NamedTuple's time.
 Piece = tuple[Frame | None, int, int]
 
 
@@ -115,7 +149,6 @@ class Frames:
 
     def __init__(self, content: Content, read: ReadStored, working: Executor, threads: int) -> None:
         self._content, self._read, self._working = content, read, working
-        self._passed = 2 * threads
         # In each backup the files that are being written are in one frame of one volume, or come to the next.
         self._most = len(content.chain) + 2 * threads + 4
         self._frames: OrderedDict[tuple[int, int, int], Frame] = OrderedDict()
@@ -125,6 +158,7 @@ class Frames:
         self._open: OrderedDict[tuple[int, int], Tape] = OrderedDict()
         self._finishing: list[Future[None]] = []
         self._room = Room()
+        self._wanted = Wanted(content)
 
     def volume(self, backup: int, number: int) -> Volume:
         """The volume that `frame` reads from."""
@@ -132,28 +166,38 @@ class Frames:
 
     def at(self, backup: int, volume: int, begin: int) -> tuple[int, int, Frame]:
         """The frame with the byte `begin` of a volume's tar, and from where to where it reaches: start, stop, frame."""
+        number, start, stop = self.reach(backup, volume, begin)
+        key = (backup, volume, number)
+        self._current[backup] = key
+        frame = self._frames.get(key)
+        if frame is not None:
+            self._frames.move_to_end(key)
+            return start, stop, frame
+        tape = self._tape(backup, volume)
+        tape.expect(number)
+        parts = self._wanted.parts(backup, volume, start, stop)
+        frame = self._frames[key] = Frame(tape, number, stop - start, self._room, parts)
+        if backup + 1 < len(self._content.chain):
+            # Several stretches want it, and would wait for the first of them.
+            self._working.submit(frame.open)
+        if len(self._frames) > self._most:
+            for used in self._current.values():  # also by those who do not ask again
+                if used in self._frames:
+                    self._frames.move_to_end(used)
+            self._frames.popitem(last=False)
+        return start, stop, frame
+
+    def reach(self, backup: int, volume: int, begin: int) -> tuple[int, int, int]:
+        """The frame with the byte `begin` of a volume's tar, as its number, and from where to where it reaches."""
+        source = self.volume(backup, volume)
         starts = self._starts.get((backup, volume))
         if starts is None:
-            starts = self._starts[backup, volume] = self.volume(backup, volume).frame_starts()
+            starts = self._starts[backup, volume] = source.frame_starts()
         number = bisect_right(starts, begin) - 1
-        tape = self._tape(backup, volume)
-        stop = starts[number + 1] if number + 1 < len(starts) else tape.volume.tar_bytes
+        stop = starts[number + 1] if number + 1 < len(starts) else source.tar_bytes
         if number < 0 or begin >= stop:
-            raise damaged(tape.volume, f"its index leads to byte {begin}")
-        key = (backup, volume, number)
-        frame = self._frames.get(key)
-        if frame is None:
-            frame = self._frames[key] = Frame(tape, number, stop - starts[number], self._room)
-            if backup + 1 < len(self._content.chain):
-                # Several stretches want it, and would wait for the first of them.
-                self._working.submit(frame.open)
-        self._current[backup] = key
-        for used in self._current.values():  # also by those who do not ask again
-            if used in self._frames:
-                self._frames.move_to_end(used)
-        if len(self._frames) > self._most:
-            self._frames.popitem(last=False)
-        return starts[number], stop, frame
+            raise damaged(source, f"its index leads to byte {begin}")
+        return number, starts[number], stop
 
     def finish(self) -> list[Future[None]]:
         """Have the newest backup's volumes, and all that are being read, held against their checksums."""
@@ -168,7 +212,7 @@ class Frames:
         tape = self._tapes.get(key)
         if tape is None:
             volume = self.volume(backup, number)
-            tape = Tape(volume, partial(self._read, backup, volume), self._passed)
+            tape = Tape(volume, partial(self._read, backup, volume))
             self._tapes[key] = self._open[key] = tape
             if len(self._open) > self._most:
                 self._finish_oldest()
@@ -218,7 +262,7 @@ class Cutter:
         if not file.file_bytes or not file.sources:
             return STRETCH_BYTES
         backup, volume, begin, _, _ = file.sources[-1]
-        _, stop, _ = self._frames.at(backup, volume, begin)
+        _, _, stop = self._frames.reach(backup, volume, begin)
         return min(stop - begin, STRETCH_BYTES)
 
     def _pieces(self, file: MergedFile) -> Iterator[Piece]:
@@ -231,12 +275,16 @@ class Cutter:
             position = at + length
             in_volume, start, stop, frame = current.get(backup, nowhere)
             if in_volume == volume and start <= begin and begin + length <= stop:
-                yield frame, begin - start, begin - start + length
+                first = begin - start
+                if frame is not None and frame.places is not None:
+                    first = frame.places[first]
+                yield frame, first, first + length
                 continue
             while length:
                 start, stop, frame = self._frames.at(backup, volume, begin)
                 part = min(length, stop - begin)
-                yield frame, begin - start, begin - start + part
+                first = begin - start if frame.places is None else frame.places[begin - start]
+                yield frame, first, first + part
                 begin, length = begin + part, length - part
             current[backup] = volume, start, stop, frame
         if file.file_bytes > position:

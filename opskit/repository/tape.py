@@ -19,7 +19,7 @@ _DAMAGED = "Restore from another backup, and look at the storage under the repos
 class Tape:
     """One volume; any thread may ask for a frame.
 
-    Frames that are passed over are kept, the last `kept` of them; what is asked for later is read once more.
+    A frame that is passed over is kept if it is expected to be asked for; any other is read once more if it is.
 
     Parameters
     ----------
@@ -27,18 +27,21 @@ class Tape:
         The stored bytes from one offset up to another.
     """
 
-    def __init__(
-        self, volume: Volume, read: Callable[[int, int], Iterator[memoryview]], kept: int
-    ) -> None:
+    def __init__(self, volume: Volume, read: Callable[[int, int], Iterator[memoryview]]) -> None:
         self.volume = volume
-        self._read, self._kept = read, kept
+        self._read = read
         self._sha256 = hashlib.sha256()
         self._coming = frames(volume, read(0, volume.stored_bytes), self._sha256)
         self._next = 0
+        self._expected: set[int] = set()
         self._passed: dict[int, bytes] = {}
         self._reading = threading.Lock()
         self._is_finished = False
         self._failure: OpskitError | None = None
+
+    def expect(self, number: int) -> None:
+        """A frame is going to be asked for."""
+        self._expected.add(number)
 
     def frame(self, number: int) -> bytes:
         """A frame as it is stored.
@@ -50,10 +53,10 @@ class Tape:
         """
         with self._reading:
             while self._next <= number and not self._is_finished:
-                self._passed[self._next] = self._read_next()
+                passed = self._read_next()
+                if self._next == number or self._next in self._expected:
+                    self._passed[self._next] = passed
                 self._next += 1
-                if len(self._passed) > self._kept:
-                    del self._passed[next(iter(self._passed))]
             stored = self._passed.pop(number, None)
         if stored is None:
             begin, end = [0, *accumulate(self.volume.frames)][number : number + 2]
@@ -105,7 +108,14 @@ def frames(
             parts.append(part)
             position += len(part)
             missing -= len(part)
-        yield b"".join(parts)
+        yield _taken(parts)
+
+
+def _taken(parts: list[memoryview]) -> bytes:
+    """They joined; a reader that waits for its next turn does not keep them."""
+    joined = b"".join(parts)
+    parts.clear()
+    return joined
 
 
 def check_sha256(volume: Volume, sha256: "hashlib._Hash") -> None:

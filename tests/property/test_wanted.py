@@ -3,6 +3,7 @@
 import functools
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,18 +20,19 @@ from tests.support.chains import BLOCK, MadeUpChain, relations, restored
 
 
 class Watched(MemoryStore):
-    """Remembers of which volumes something was read."""
+    """Counts the bytes that were read of each volume."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.read: set[tuple[str, str]] = set()
+        self.read: Counter[tuple[str, str]] = Counter()
 
     def get(self, name: str, start: int = 0, stop: int | None = None) -> Iterator[memoryview]:
-        """Give it, and remember it if it is a volume."""
+        """Give it, and count it if it is a volume."""
         folder, _, object_name = name.rpartition("/")
-        if object_name.startswith("snapshot-"):
-            self.read.add((folder.rpartition("/")[2], object_name))
-        return super().get(name, start, stop)
+        for piece in super().get(name, start, stop):
+            if object_name.startswith("snapshot-"):
+                self.read[folder.rpartition("/")[2], object_name] += len(piece)
+            yield piece
 
 
 @settings(repeatable, max_examples=20)
@@ -47,8 +49,19 @@ def test_volumes_without_anything_wanted_are_not_read(seed: random.Random, lengt
         store.read.clear()
         found = restored(repository, chain.backups[-1].name, Path(work, "copy"))
         assert relations(found) == chain.taken[-1]
+        assert_read_once(store, repository, chain.backups[-1])
         older = {read for read in store.read if read[0] != chain.backups[-1].name}
         assert older == wanted_volumes(repository, chain)
+
+
+def assert_read_once(store: Watched, repository: Repository, newest: BaseBackup) -> None:
+    """All of the newest backup is read once, but for its label, which the plan has read before."""
+    expected = {
+        (newest.name, volume.name): volume.stored_bytes * (1 + is_label)
+        for volume in repository.volumes(newest)
+        for is_label in [any(m.name.endswith("/backup_label") for m in volume.members)]
+    }
+    assert {key: count for key, count in store.read.items() if key[0] == newest.name} == expected
 
 
 def wanted_volumes(repository: Repository, chain: MadeUpChain) -> set[tuple[str, str]]:
