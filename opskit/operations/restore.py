@@ -301,7 +301,9 @@ def _check_empty(folder: Path) -> None:
         raise StoreError(
             f"{str(folder)!r} cannot be looked into: {error.strerror}", ErrorKind.STORE_NOT_WRITABLE
         ) from None
-    unfinished = any(folder.glob(f"**/pg_control{_UNFINISHED}")) if folder.is_dir() else False
+    begun = any(folder.glob(f"**/pg_control{_UNFINISHED}")) if folder.is_dir() else False
+    snapshot = folder / "snapshot"
+    unfinished = begun or (snapshot.is_dir() and not (snapshot / "data" / CONTROL_FILE).exists())
     raise ConflictError(
         f"{str(folder)!r} {'holds a restore that did not end' if unfinished else 'is not an empty directory'}",
         ErrorKind.TARGET_NOT_EMPTY,

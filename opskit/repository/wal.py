@@ -5,6 +5,7 @@ beginning, as far as the server had written it, in one frame that tells how much
 removed when the whole segment is there.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,10 +17,16 @@ import zstandard
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError
 from opskit.model.lsn import Lsn
 from opskit.model.timeline import TimelineHistory, first_timeline, read_history
-from opskit.model.wal import SEGMENT_NAME_LENGTH, WalSegment, history_timeline
+from opskit.model.wal import (
+    SEGMENT_NAME_LENGTH,
+    WalSegment,
+    history_timeline,
+    is_segment_name,
+)
 from opskit.repository.compression import decompress_frames
 from opskit.store import Store
 
+_TIMELINE = re.compile(r"[0-9A-F]{8}")
 _FRAME_BYTES = 4 << 20
 _COMPRESSING_AT_ONCE = 4
 _FRAME_HEADER = 18  # the longest (RFC 8878)
@@ -157,7 +164,8 @@ class WalArchive:
     def timelines(self) -> list[int]:
         """The timelines that the archive holds segments or a history file of, rising."""
         listing = self._store.list(self._root)
-        found = {int(folder.rpartition("/")[2], 16) for folder in listing.folders}
+        folders = [folder.rpartition("/")[2] for folder in listing.folders]
+        found = {int(name, 16) for name in folders if _TIMELINE.fullmatch(name)}
         for stat in listing.objects:
             timeline = history_timeline(stat.name.rpartition("/")[2].removesuffix(".zst"))
             if timeline is not None:
@@ -186,8 +194,8 @@ class WalArchive:
         """The last segment of a timeline that is there, whole or in part; only the last folders are looked into."""
         for folder in reversed(self._store.list(f"{self._root}/{timeline:08X}").folders):
             names = [stat.name.rpartition("/")[2] for stat in self._store.list(folder).objects]
-            if names:
-                return WalSegment.parse(max(names)[:SEGMENT_NAME_LENGTH], self.segment_bytes)
+            if ours := [name for name in names if _is_ours(name)]:
+                return WalSegment.parse(max(ours)[:SEGMENT_NAME_LENGTH], self.segment_bytes)
         return None
 
     def holds(self, segment: WalSegment) -> bool:
@@ -225,6 +233,8 @@ class WalArchive:
         for folder in self._store.list(f"{self._root}/{timeline:08X}").folders:
             for stat in self._store.list(folder).objects:
                 name = stat.name.rpartition("/")[2]
+                if not _is_ours(name):  # put there by hand
+                    continue
                 whole = not name.endswith(_PARTIAL)
                 segment = WalSegment.parse(
                     name.removesuffix(_WHOLE if whole else _PARTIAL), self.segment_bytes
@@ -282,6 +292,13 @@ def contiguous(segments: Sequence[StoredSegment]) -> list[WalRange]:
         else:
             ranges.append(WalRange(stored.segment, stored.segment, stored.stored_bytes))
     return ranges
+
+
+def _is_ours(name: str) -> bool:
+    """Whether an object below a log's folder has the name of a segment, whole or partial."""
+    return name.endswith(_WHOLE) and is_segment_name(
+        name.removesuffix(_PARTIAL).removesuffix(_WHOLE)
+    )
 
 
 def _frames(content: memoryview) -> Iterator[bytes]:

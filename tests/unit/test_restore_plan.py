@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.errors import InputError
+from opskit.errors import ConflictError, InputError
 from opskit.model.backup import Tablespace
 from opskit.operations.restore import Layout, plan_restore
 from tests.support.records import EPOCH, record
@@ -45,3 +45,12 @@ def test_tablespaces_apart_are_planned(tmp_path: Path) -> None:
         tablespaces=wanted,
     )
     assert plan.folders == (tmp_path / "data", *wanted.values())
+
+
+@pytest.mark.parametrize("left", ["snapshot", "snapshot/data/global/pg_control.unfinished"])
+def test_what_a_killed_restore_left_is_told(left: str, tmp_path: Path) -> None:
+    """However early it was killed, the next one says what lies there and what to do; it removes nothing by itself."""
+    (tmp_path / "data" / left).mkdir(parents=True)
+    with pytest.raises(ConflictError, match="did not end") as refused:
+        plan_restore(record(EPOCH), tmp_path / "data")
+    assert refused.value.hint == "Remove it and restore again."

@@ -9,6 +9,7 @@ import pytest
 from opskit.cli import main
 from opskit.errors import ConflictError, InputError, IntegrityError, NotFoundError, RecoveryError
 from opskit.model.wal import WalSegment, check_segment, read_segment_header, written_bytes
+from opskit.operations.inventory import take_inventory
 from opskit.operations.wal_files import get_file, push_file
 from opskit.repository import Repository
 from opskit.store import LocalStore
@@ -179,6 +180,25 @@ def test_a_gap_is_no_end(repository: Repository, pg_wal: Path) -> None:
     push_segments(repository, pg_wal, 9, timeline=2)
     with pytest.raises(RecoveryError, match="which has WAL of that timeline"):
         get(repository, pg_wal, "00000002.history")
+
+
+def test_what_was_put_there_by_hand_is_passed_over(
+    repository: Repository, pg_wal: Path, tmp_path: Path
+) -> None:
+    """Copies and folders that are none of an archive keep nobody from reading it; an inventory tells of them."""
+    push_segments(repository, pg_wal, 4, 5)
+    log = tmp_path / "repository/main/wal/00000001/00000000"
+    strays = [log / f"{segment(4).name}.zst.bak", log / "notes.zst", log.parents[1] / "old/x.zst"]
+    for stray in strays:
+        stray.parent.mkdir(exist_ok=True)
+        stray.write_bytes(b"x")
+    archive = repository.known_wal("main")
+    assert archive.timelines() == [1]
+    assert [stored.segment for stored in archive.segments(1)] == [segment(4), segment(5)]
+    assert archive.newest(1) == segment(5)
+    assert get(repository, pg_wal, segment(6).name) is None
+    told = {Path(stat.name).name for stat in take_inventory(repository, "main").unknown}
+    assert told == {stray.name for stray in strays}
 
 
 def test_what_the_server_has_itself_is_no_gap(repository: Repository, pg_wal: Path) -> None:
