@@ -148,7 +148,7 @@ def _print_plan(plan: "ExpirePlan", lost: "list[LostInterval] | None") -> None:
 
 
 def _print_sentences(plan: "ExpirePlan", lost: "list[LostInterval] | None") -> None:
-    from opskit.reports.retention import describe
+    from opskit.reports.removal import describe
 
     for line in describe(plan, lost):
         typer.echo(line)

@@ -11,14 +11,13 @@ from opskit.model.backup import BaseBackup, Trigger, check_note
 from opskit.model.increment import BackupMode
 from opskit.model.operation import Operation, OperationKind
 from opskit.model.target import parse_time
-from opskit.operations.backup import create_backup
-from opskit.operations.download import ArchiveFormat, download
 from opskit.operations.monitor import Monitor
 from opskit.reports.listed import backup_rows, running_parents
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from opskit.operations.download import ArchiveFormat
     from opskit.operations.process import OperationHandle
 
 _log = logging.getLogger(__name__)
@@ -75,6 +74,8 @@ class Backups(OpenedCluster):
         operation
             The id to record it under; a new one by default.
         """
+        from opskit.operations.backup import create_backup  # loads psycopg
+
         check_note(note)
         period = None if scheduled_for is None else parse_time(scheduled_for)
         kind = _mode(mode)
@@ -126,13 +127,15 @@ class Backups(OpenedCluster):
         backup: str,
         path: Path | str = ".",
         *,
-        format: ArchiveFormat | str = ArchiveFormat.TAR_ZST,  # noqa: A002  tar's own word
+        format: "ArchiveFormat | str" = "tar.zst",  # noqa: A002  tar's own word
         wal: bool = True,
         until: datetime | str | None = None,
         monitor: Monitor | None = None,
         operation: str | None = None,
     ) -> Path:
         """Write a backup's archive to a file; errors and effects as `opskit.operations.download.download`."""
+        from opskit.operations.download import download
+
         archive_format = _format(format)
         end = _until(wal, until)
         chosen = self.backup(backup)
@@ -157,7 +160,7 @@ class Backups(OpenedCluster):
         backup: str,
         path: Path | str = ".",
         *,
-        format: ArchiveFormat | str = ArchiveFormat.TAR_ZST,  # noqa: A002
+        format: "ArchiveFormat | str" = "tar.zst",  # noqa: A002
         wal: bool = True,
         until: datetime | str | None = None,
         detached: bool = False,
@@ -206,7 +209,9 @@ def _mode(text: str) -> BackupMode:
         raise InputError(f"the mode {text!r} is not one of {', '.join(BackupMode)}") from None
 
 
-def _format(text: str) -> ArchiveFormat:
+def _format(text: str) -> "ArchiveFormat":
+    from opskit.operations.download import ArchiveFormat
+
     try:
         return ArchiveFormat(text)
     except ValueError:

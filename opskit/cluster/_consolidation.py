@@ -9,10 +9,10 @@ from opskit.errors import ConflictError, ErrorKind, StoreError
 from opskit.model.audit import REPLACED
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Operation, OperationKind, OperationStatus
-from opskit.operations.consolidate import ConsolidatePlan, execute_consolidate, plan_consolidate
 from opskit.operations.monitor import Monitor
 
 if TYPE_CHECKING:
+    from opskit.operations.consolidate import ConsolidatePlan
     from opskit.operations.process import OperationHandle
     from opskit.operations.recorder import Recorder
 
@@ -29,7 +29,7 @@ _READING = (
 class Consolidated(OpenedCluster):
     """What of a cluster's backups is made full."""
 
-    def plan_consolidate(self, backup: str) -> ConsolidatePlan:
+    def plan_consolidate(self, backup: str) -> "ConsolidatePlan":
         """What `consolidate` would do; errors as `opskit.operations.consolidate.plan_consolidate`.
 
         Parameters
@@ -37,6 +37,8 @@ class Consolidated(OpenedCluster):
         backup
             Its name, or ``latest``.
         """
+        from opskit.operations.consolidate import plan_consolidate  # loads what joins chains
+
         return plan_consolidate(self.repository, self.name, backup)
 
     def consolidate(
@@ -56,6 +58,8 @@ class Consolidated(OpenedCluster):
         ConflictError
             Another consolidation of it is running.
         """
+        from opskit.operations.consolidate import execute_consolidate
+
         plan = self.plan_consolidate(backup)
         parameters = {"backup": plan.backup.name}
         with self._recorded(

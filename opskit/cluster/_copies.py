@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Unpack
 
 from opskit.cluster._restores import Restores
 from opskit.errors import OpskitError
-from opskit.local_copy import CopyServer, LocalCopy
 from opskit.model.operation import OperationKind, OperationStatus
 from opskit.model.target import TargetArguments, parse_target, target_arguments
 from opskit.operations.monitor import Monitor
-from opskit.operations.prediction import Prediction, predict_restore
-from opskit.operations.restore import RestorePlan
 
 if TYPE_CHECKING:
+    from opskit.local_copy import CopyServer, LocalCopy
+    from opskit.operations.prediction import Prediction
     from opskit.operations.process import OperationHandle
+    from opskit.operations.restore import RestorePlan
 
 
 class Copies(Restores):
     """What was restored here, and how long a restore will take."""
 
-    def copies(self) -> list[LocalCopy]:
+    def copies(self) -> "list[LocalCopy]":
         """The copies that were restored on this machine and are still there, the newest first.
 
         Those of the layout ``archive``, which opskit can run; as the catalog tells of them, so that a copy that was
@@ -42,8 +42,10 @@ class Copies(Restores):
                 continue
         return list(found.values())
 
-    def predict_restore(self, plan: RestorePlan) -> Prediction | None:
+    def predict_restore(self, plan: "RestorePlan") -> "Prediction | None":
         """How long the restore of a plan will take, by earlier ones on this machine; `None` before the first."""
+        from opskit.operations.prediction import predict_restore
+
         operations = self.catalog.operations(kind=OperationKind.RESTORE, limit=100)
         return predict_restore(operations, plan, os.uname().nodename)
 
@@ -54,7 +56,7 @@ class Copies(Restores):
         port: int | None = None,
         monitor: Monitor | None = None,
         operation: str | None = None,
-    ) -> CopyServer:
+    ) -> "CopyServer":
         """Start the server of the copy in a directory, and leave it running; recorded, unlike `LocalCopy.start`.
 
         Errors as `copy` and `LocalCopy.start`.
@@ -80,7 +82,7 @@ class Copies(Restores):
         monitor: Monitor | None = None,
         operation: str | None = None,
         **target: Unpack[TargetArguments],
-    ) -> CopyServer:
+    ) -> "CopyServer":
         """Move a held copy on to a later target, or promote it; recorded, unlike `LocalCopy.advance`.
 
         Errors as `copy`, `LocalCopy.advance` and `LocalCopy.promote`.
@@ -117,7 +119,7 @@ class Copies(Restores):
         return self._started(OperationKind.ADVANCE, arguments, parameters, detached)
 
 
-def _running(copy: LocalCopy, server: CopyServer) -> dict[str, object]:
+def _running(copy: "LocalCopy", server: "CopyServer") -> dict[str, object]:
     stop = f"opskit stop {shlex.quote(str(copy.directory))}"
     return {"directory": str(copy.directory), "psql": server.psql_line(), "stop": stop}
 

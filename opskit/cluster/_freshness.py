@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from opskit.cluster._opened import OpenedCluster
 from opskit.errors import ErrorKind, NotFoundError, OpskitError, StoreError
@@ -18,9 +18,11 @@ from opskit.model.freshness import (
     judge_freshness,
 )
 from opskit.model.operation import Operation, OperationKind, OperationStatus
-from opskit.operations.check import Finding
-from opskit.operations.wal_status import WalStatus, wal_status
-from opskit.reports.report import Report
+
+if TYPE_CHECKING:
+    from opskit.operations.check import Finding
+    from opskit.operations.wal_status import WalStatus
+    from opskit.reports.report import Report
 
 _JUDGED = (OperationKind.BACKUP, OperationKind.WAL_STREAM, OperationKind.EXPIRE)
 _RUNBOOKS = {"scheduled_backup": OperationKind.BACKUP, "expire_backups": OperationKind.EXPIRE}
@@ -43,8 +45,8 @@ class Sources:
     at: datetime
     backups: Sequence[BaseBackup] = ()
     operations: Sequence[Operation] = ()
-    reports: Sequence[Report] = ()
-    wal: WalStatus | None = None
+    reports: "Sequence[Report]" = ()
+    wal: "WalStatus | None" = None
     errors: dict[str, OpskitError] = field(default_factory=dict)
 
 
@@ -159,12 +161,14 @@ class Fresh(OpenedCluster):
             ) from None
         return backups
 
-    def _reports(self) -> list[Report]:
+    def _reports(self) -> "list[Report]":
         from opskit.reports.index import read_reports
 
         return read_reports(self.settings.reports_directory, self.name)
 
-    def _wal(self, patience_seconds: float) -> WalStatus | None:
+    def _wal(self, patience_seconds: float) -> "WalStatus | None":
+        from opskit.operations.wal_status import wal_status  # loads psycopg
+
         try:
             return wal_status(
                 self.configuration, self.repository, patience_seconds=patience_seconds
@@ -195,7 +199,7 @@ def _was_refused(operation: Operation) -> bool:
     return (operation.error or {}).get("kind") in _REFUSED
 
 
-def _of_run(report: Report, found: Sources) -> Outcome | None:
+def _of_run(report: "Report", found: Sources) -> Outcome | None:
     """How a run ended, where no operation of its own or a later one tells it."""
     if report.outcome not in ("passed", "failed", "died"):
         return None
@@ -238,7 +242,7 @@ def _archive(found: Sources) -> ArchiveState | None:
     return ArchiveState(stored_at=status.stored_at, findings=tuple(faults.values()) or (well,))
 
 
-def _fault(finding: Finding) -> FreshnessFinding:
+def _fault(finding: "Finding") -> FreshnessFinding:
     lost = finding.name in ("gap", "slot")
     return FreshnessFinding(
         name=f"WAL {finding.name}" if finding.name != "newest backup" else "WAL behind the backup",
@@ -248,7 +252,7 @@ def _fault(finding: Finding) -> FreshnessFinding:
     )
 
 
-def _empty(status: WalStatus, found: Sources) -> ArchiveState | None:
+def _empty(status: "WalStatus", found: Sources) -> ArchiveState | None:
     """Nothing is stored: nobody wants it, or somebody has just begun, or it does not come."""
     begun = [
         o.started_at

@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Unpack
 
 from opskit.cluster._backups import Backups
 from opskit.errors import InputError
-from opskit.local_copy import LocalCopy
 from opskit.model.operation import OperationKind
 from opskit.model.target import RecoveryTarget, TargetArguments, parse_target, target_arguments
-from opskit.operations.copy import RestoredCopy
 from opskit.operations.monitor import Monitor
-from opskit.operations.recover import fetching_command
-from opskit.operations.recovery import RecoveryPlan, recovery_planner
-from opskit.operations.restore import Layout, RestorePlan, execute_restore, plan_restore
-from opskit.postgres.account import server_account
 
 if TYPE_CHECKING:
+    from opskit.local_copy import LocalCopy
     from opskit.operations.process import OperationHandle
+    from opskit.operations.recovery import RecoveryPlan
+    from opskit.operations.restore import Layout, RestorePlan
 
 
 class Restores(Backups):
@@ -28,15 +25,17 @@ class Restores(Backups):
         directory: Path | str,
         *,
         backup: str = "latest",
-        layout: Layout | str = Layout.ARCHIVE,
+        layout: "Layout | str" = "archive",
         tablespaces: Mapping[int, Path | str] | None = None,
         pause: bool = False,
         **target: Unpack[TargetArguments],
-    ) -> RestorePlan:
+    ) -> "RestorePlan":
         """What `restore` would do.
 
         Errors as `opskit.operations.restore.plan_restore` and `opskit.operations.recovery.RecoveryPlanner.plan`.
         """
+        from opskit.operations.restore import plan_restore
+
         places = {oid: Path(place) for oid, place in (tablespaces or {}).items()}
         wanted = parse_target(**target)
         if wanted is None and (pause or target):
@@ -56,8 +55,10 @@ class Restores(Backups):
             paused=pause,
         )
 
-    def plan_recovery(self, target: RecoveryTarget, backup: str | None = None) -> RecoveryPlan:
+    def plan_recovery(self, target: RecoveryTarget, backup: str | None = None) -> "RecoveryPlan":
         """How a target would be reached; see `opskit.operations.recovery.RecoveryPlanner.plan`."""
+        from opskit.operations.recovery import recovery_planner
+
         planner = recovery_planner(self.repository, self.name, self.settings.postgres)
         return planner.plan(target, backup)
 
@@ -66,13 +67,13 @@ class Restores(Backups):
         directory: Path | str,
         *,
         backup: str = "latest",
-        layout: Layout | str = Layout.ARCHIVE,
+        layout: "Layout | str" = "archive",
         tablespaces: Mapping[int, Path | str] | None = None,
         pause: bool = False,
         monitor: Monitor | None = None,
         operation: str | None = None,
         **target: Unpack[TargetArguments],
-    ) -> LocalCopy:
+    ) -> "LocalCopy":
         """Restore a backup into a directory that is empty or does not exist, ready to be started.
 
         Without a target the copy is as it was when the backup ended. With one (``at="2026-11-22 14:05Z"``, ``lsn``,
@@ -86,6 +87,10 @@ class Restores(Backups):
         pause
             Whether the copy is held at the target, readable, to be moved on by `LocalCopy.advance`.
         """
+        from opskit.operations.recover import fetching_command
+        from opskit.operations.restore import execute_restore
+        from opskit.postgres.account import server_account
+
         plan = self.plan_restore(
             directory,
             backup=backup,
@@ -115,7 +120,7 @@ class Restores(Backups):
         directory: Path | str,
         *,
         backup: str = "latest",
-        layout: Layout | str = Layout.ARCHIVE,
+        layout: "Layout | str" = "archive",
         tablespaces: Mapping[int, Path | str] | None = None,
         pause: bool = False,
         detached: bool = False,
@@ -135,12 +140,17 @@ class Restores(Backups):
         parameters = {"directory": into, "layout": str(layout)}
         return self._started(OperationKind.RESTORE, arguments, parameters, detached)
 
-    def copy(self, directory: Path | str) -> LocalCopy:
+    def copy(self, directory: Path | str) -> "LocalCopy":
         """The restored copy in a directory; errors as `RestoredCopy.open`."""
+        from opskit.local_copy import LocalCopy
+        from opskit.operations.copy import RestoredCopy
+
         return LocalCopy(RestoredCopy.open(Path(directory), self.settings.postgres), self.settings)
 
 
-def _layout(text: str) -> Layout:
+def _layout(text: str) -> "Layout":
+    from opskit.operations.restore import Layout
+
     try:
         return Layout(text)
     except ValueError:

@@ -12,21 +12,12 @@ from opskit.model.increment import chain_of
 from opskit.model.operation import OperationKind, OperationStatus
 from opskit.model.retention import Hold, Retention
 from opskit.model.target import parse_time
-from opskit.operations.delete import execute_delete, plan_delete
-from opskit.operations.expire import (
-    Expired,
-    ExpirePlan,
-    LostInterval,
-    execute_expire,
-    lost_intervals,
-    plan_expire,
-)
 from opskit.operations.monitor import Monitor
-from opskit.operations.recoverable import recoverable_intervals
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from opskit.operations.expire import Expired, ExpirePlan, LostInterval
     from opskit.operations.process import OperationHandle
     from opskit.reports.retention import WhatIf
 
@@ -55,8 +46,10 @@ class Retained(OpenedCluster):
         plan = self.plan_expire(retention)
         return WhatIf(plan=plan, intervals_lost=self.intervals_lost(plan))
 
-    def plan_expire(self, retention: Retention | Mapping[str, Any] | None = None) -> ExpirePlan:
+    def plan_expire(self, retention: Retention | Mapping[str, Any] | None = None) -> "ExpirePlan":
         """The plan alone; parameters and errors as `what_if`."""
+        from opskit.operations.expire import plan_expire
+
         return plan_expire(
             self.repository,
             self.name,
@@ -65,8 +58,11 @@ class Retained(OpenedCluster):
             in_use=self._read_by(),
         )
 
-    def intervals_lost(self, plan: ExpirePlan) -> list[LostInterval] | None:
+    def intervals_lost(self, plan: "ExpirePlan") -> "list[LostInterval] | None":
         """Which points in time a plan makes unreachable; `None` where this machine has no programs to tell it."""
+        from opskit.operations.expire import lost_intervals
+        from opskit.operations.recoverable import recoverable_intervals
+
         if not plan.expired:
             return []
         try:
@@ -77,16 +73,18 @@ class Retained(OpenedCluster):
 
     def expire(
         self,
-        plan: ExpirePlan | None = None,
+        plan: "ExpirePlan | None" = None,
         *,
         monitor: Monitor | None = None,
         operation: str | None = None,
-    ) -> Expired:
+    ) -> "Expired":
         """Remove what a plan lets go; by default that of the cluster's own policy.
 
         Errors and effects as `plan_expire` and `opskit.operations.expire.execute_expire`. Repeatable: what an expire
         that was cut off left behind, the next one removes.
         """
+        from opskit.operations.expire import execute_expire
+
         plan = plan or self.plan_expire()
         parameters = {"backups": " ".join(backup.name for backup in plan.expired)}
         with self._recorded(OperationKind.EXPIRE, parameters, monitor, operation) as recorder:
@@ -96,7 +94,7 @@ class Retained(OpenedCluster):
             recorder.result = _result(done)
             return done
 
-    def plan_delete(self, backup: str, *, even_last: bool = False) -> ExpirePlan:
+    def plan_delete(self, backup: str, *, even_last: bool = False) -> "ExpirePlan":
         """What `delete` would take away; errors as `opskit.operations.delete.plan_delete`.
 
         Parameters
@@ -106,6 +104,8 @@ class Retained(OpenedCluster):
         even_last
             Whether it may be the only backup of its server.
         """
+        from opskit.operations.delete import plan_delete
+
         return plan_delete(
             self.repository,
             self.name,
@@ -122,11 +122,13 @@ class Retained(OpenedCluster):
         even_last: bool = False,
         monitor: Monitor | None = None,
         operation: str | None = None,
-    ) -> Expired:
+    ) -> "Expired":
         """Delete one backup, and the WAL that no other one needs, for good.
 
         Errors and effects as `plan_delete` and `opskit.operations.delete.execute_delete`.
         """
+        from opskit.operations.delete import execute_delete
+
         plan = self.plan_delete(backup, even_last=even_last)
         [chosen] = plan.expired
         with self._recorded(
@@ -233,7 +235,7 @@ class Retained(OpenedCluster):
         return found
 
 
-def _result(done: Expired) -> dict[str, object]:
+def _result(done: "Expired") -> dict[str, object]:
     return {
         "backups": list(done.backups),
         "kept_after_all": dict(done.kept_after_all),

@@ -9,13 +9,11 @@ from opskit.errors import Cancelled
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import OperationKind
 from opskit.operations.monitor import Monitor
-from opskit.operations.recoverable import recoverable_intervals
-from opskit.operations.wal_gaps import survey_timelines
-from opskit.operations.wal_status import WalStatus, wal_status
-from opskit.operations.wal_stream import stream_wal
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from opskit.operations.wal_status import WalStatus
 
 
 class Wal(OpenedCluster):
@@ -29,12 +27,15 @@ class Wal(OpenedCluster):
         DataFrame
             See `opskit.reports.tables.wal_table`.
         """
+        from opskit.operations.wal_gaps import survey_timelines
         from opskit.reports.tables import wal_table
 
         return wal_table(survey_timelines(self.repository.known_wal(self.name)))
 
-    def wal_status(self) -> WalStatus:
+    def wal_status(self) -> "WalStatus":
         """How the WAL archive stands; see `opskit.operations.wal_status.wal_status`."""
+        from opskit.operations.wal_status import wal_status  # loads psycopg
+
         return wal_status(self.configuration, self.repository)
 
     def stream_wal(
@@ -49,6 +50,8 @@ class Wal(OpenedCluster):
 
         Errors and effects as `opskit.operations.wal_stream.stream_wal`; an end that was asked for is none.
         """
+        from opskit.operations.wal_stream import stream_wal  # loads psycopg
+
         seconds = partial_seconds or self.configuration.wal_partial_seconds
         parameters = {"partial_seconds": f"{seconds:g}", "after_gap": str(after_gap).lower()}
         with (
@@ -81,6 +84,7 @@ class Wal(OpenedCluster):
         NotFoundError
             This machine has no PostgreSQL programs of the cluster's major version, which read the archive's ends.
         """
+        from opskit.operations.recoverable import recoverable_intervals
         from opskit.reports.recoverable import recoverable_table
 
         return recoverable_table(

@@ -9,20 +9,21 @@ from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import zstandard
 
 from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, StoreError
 from opskit.model.backup import BackupKind, BaseBackup
 from opskit.model.operation import Progress
-from opskit.operations.combined import known_checksums
 from opskit.operations.download_wal import choose_wal, wal_parts
 from opskit.operations.monitor import Monitor
 from opskit.repository import Archive, Repository
 from opskit.repository.content import reader_of
-from opskit.repository.merged import MergedArchive
 from opskit.repository.parts import Part
+
+if TYPE_CHECKING:
+    from opskit.repository.merged import MergedArchive
 
 _AT_ONCE = 2
 _PIECE_BYTES = 1 << 20
@@ -128,7 +129,7 @@ def download(
 
 def merged_archive(
     repository: Repository, backup: BaseBackup, wal: Sequence[Part]
-) -> MergedArchive:
+) -> "MergedArchive":
     """The archive of an increment, to be put together while it is read.
 
     Raises
@@ -136,6 +137,9 @@ def merged_archive(
     IntegrityError
         Something that it is based on is damaged or missing.
     """
+    from opskit.operations.combined import known_checksums  # a full backup does without
+    from opskit.repository.merged import MergedArchive
+
     content = repository.content(backup)
     return MergedArchive(
         content,
@@ -146,7 +150,7 @@ def merged_archive(
     )
 
 
-def _write(archive: MergedArchive, file: BinaryIO, monitor: Monitor) -> None:
+def _write(archive: "MergedArchive", file: BinaryIO, monitor: Monitor) -> None:
     for piece in archive.read():
         file.write(piece)
         monitor.report(
@@ -190,7 +194,7 @@ def _copy_volumes(archive: Archive, file: BinaryIO, monitor: Monitor) -> None:
 
 
 def _convert(
-    archive: Archive | MergedArchive,
+    archive: "Archive | MergedArchive",
     file: BinaryIO,
     archive_format: ArchiveFormat,
     backup: BaseBackup,

@@ -13,7 +13,6 @@ from opskit.errors import ConflictError, ErrorKind, InputError, IntegrityError, 
 from opskit.model.backup import BaseBackup
 from opskit.model.operation import Progress
 from opskit.model.shown import Shown
-from opskit.operations.combined import put_together
 from opskit.operations.monitor import Monitor
 from opskit.operations.recover import fetch_wal, write_settings, write_target
 from opskit.operations.recovery import RecoveryPlan
@@ -189,6 +188,8 @@ def execute_restore(
             ours.append(folder)
         disks = [opened.enter_context(FileSystem(folder)) for folder in plan.folders]
         if content.is_merged:
+            from opskit.operations.combined import put_together  # a full backup does without
+
             put_together(repository, content, placement, advance=advance, check=monitor.check)
         else:
             extract(content.sources, placement, advance=advance, check=monitor.check)

@@ -1,11 +1,15 @@
-"""Questions whose answer may be larger than who asks: only the first rows are fetched."""
+"""Questions whose answer may be larger than who asks: only the first rows are fetched.
+
+psycopg loads with the first question: a restore that starts nothing has none.
+"""
 
 from dataclasses import dataclass
-from typing import Any
-
-import psycopg
+from typing import TYPE_CHECKING, Any
 
 from opskit.errors import ErrorKind, ServerError
+
+if TYPE_CHECKING:
+    import psycopg
 
 _NAME = "opskit query"
 
@@ -27,6 +31,8 @@ def first_rows(conninfo: str, sql: str, limit: int) -> FirstRows:
     ServerError
         The server did not answer, or refused the statement.
     """
+    import psycopg
+
     rows: list[tuple[Any, ...]] = []
     try:
         with (
@@ -68,6 +74,8 @@ def cancel_queries(conninfo: str) -> None:
     ServerError
         The server did not answer.
     """
+    import psycopg
+
     try:
         with psycopg.connect(conninfo, hostaddr="", options="", autocommit=True) as connection:
             connection.execute(

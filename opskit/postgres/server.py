@@ -1,7 +1,8 @@
 """Servers that are run on this machine: made, started, asked, stopped.
 
 Knows data directories, processes and sockets. Does not know backups, nor where a data directory came from. A server
-outlives the process that started it unless it is stopped: it runs in a session of its own.
+outlives the process that started it unless it is stopped: it runs in a session of its own. psycopg loads with the
+first question: a restore that starts no server has none.
 """
 
 import os
@@ -14,9 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-
-import psycopg
-from psycopg.conninfo import make_conninfo
 
 from opskit.errors import ConflictError, ErrorKind, ServerError
 from opskit.postgres.account import Account, make_directory
@@ -209,6 +207,8 @@ class LocalServer:
 
     def conninfo(self, database: str = "postgres") -> str:
         """A libpq connection string of its superuser."""
+        from psycopg.conninfo import make_conninfo
+
         return make_conninfo(
             host=str(self.socket_directory),
             port=self.port,
@@ -231,6 +231,8 @@ class LocalServer:
         ServerError
             The server did not answer, or refused a statement.
         """
+        import psycopg
+
         try:
             with psycopg.connect(
                 self.conninfo(database),

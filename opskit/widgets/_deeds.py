@@ -13,7 +13,7 @@ from opskit.model.operation import OperationKind
 from opskit.operations.consolidate import ConsolidatePlan
 from opskit.operations.expire import ExpirePlan, LostInterval
 from opskit.reports.format import format_bytes
-from opskit.reports.retention import describe
+from opskit.reports.removal import describe
 from opskit.widgets._ask import Question
 from opskit.widgets._background import Background
 

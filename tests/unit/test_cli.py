@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import opskit
+from opskit.catalog import Catalog
 from opskit.cli import main
 from opskit.cli._lab import shipped_notebooks, working_copy
 from opskit.cli._output import BACKUP_KEYS
@@ -310,6 +311,67 @@ def test_a_duration_has_a_unit() -> None:
     for text in ("90", "0s", "-5s", "2 hours", "", "infs"):
         with pytest.raises(InputError, match=f"the duration is '{text}'"):
             duration(text)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a repository with real backups, the oldest a full one; there is no server."""
+    folder = tmp_path_factory.mktemp("kept")
+    file = PROJECT / "tests/compat/format-1.tar.zst"
+    subprocess.run(["tar", "--zstd", "-C", str(folder), "-xf", str(file)], check=True)
+    configuration = folder / "opskit.toml"
+    text = CONFIGURATION.replace("./repository", (folder / "released/repository").as_uri())
+    configuration.write_text(text + "retention = { on_demand = 1 }\n")
+    return configuration
+
+
+_TABLES = {"numpy", "pandas"}
+_NEVER = _TABLES | {"alembic", "annotated_types", "pydantic"}
+_SERVERS = {"psycopg"}
+_CHAINS = {"crc32c"}
+_CATALOG = {"asyncio", "sqlalchemy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "idle"),
+    [
+        ("show main latest", _NEVER | {"rich"} | _SERVERS | _CHAINS | _CATALOG),
+        ("restore main {}", _NEVER | _SERVERS | _CHAINS),
+        ("download main latest --output {} --no-wal", _NEVER | _SERVERS | _CHAINS),
+        ("expire main --dry-run", _NEVER | _SERVERS | _CHAINS),
+        ("backup main --trigger scheduled", _NEVER),
+    ],
+)
+def test_commands_load_what_they_need(
+    kept: Path, tmp_path: Path, arguments: str, idle: set[str]
+) -> None:
+    """What takes long to load is loaded by the commands that need it only: it is most of what a short one takes."""
+    made = tmp_path / "catalog.db"
+    catalog = f'\n[catalog]\nurl = "sqlite:///{made}"\n'
+    configuration = tmp_path / "opskit.toml"
+    configuration.write_text(kept.read_text() + catalog)
+    Catalog.open(f"sqlite:///{made}").close()  # what migrates it is loaded once
+    words = arguments.format(tmp_path / "into").split()
+    done = python(
+        "import sys; from opskit.cli import main\n"
+        f"code = main({['--config', str(configuration), *words]!r})\n"
+        "print(code, *sorted({m.partition('.')[0] for m in sys.modules}))"
+    )
+    code, *loaded = done.stdout.splitlines()[-1].split()
+    assert code == ("5" if words[0] == "backup" else "0"), done.stderr
+    assert set(loaded) & idle == set()
+
+
+def test_what_is_wrong_with_an_argument_is_told(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Arguments that are plainly right are taken as they are; all others are looked at."""
+    assert main(["restore", "main", "into", "--xid", "x"]) == 2
+    assert "'--xid'" in capsys.readouterr().err
+    assert main(["backup", "main", "--trigger", "by hand"]) == 2
+    assert "'by hand' is not one of 'scheduled', 'on demand'" in capsys.readouterr().err
+    assert main(["restore", "main"]) == 2
+    assert "'DIRECTORY'" in capsys.readouterr().err
 
 
 def test_backups_are_listed_without_pandas(config: Path) -> None:
