@@ -153,11 +153,11 @@ def test_a_copy_takes_nothing_from_a_publisher(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:
     """What a publisher keeps for the original stays there while a copy of the subscriber runs, of any archive."""
-    publisher = server({"wal_level": "logical"})
+    publisher = server({"wal_level": "logical"}, wal_segment_megabytes=1)
     publisher.query("CREATE TABLE t (i int)")
     publisher.query("CREATE PUBLICATION p FOR TABLE t")
     publisher.query("SELECT pg_create_logical_replication_slot('s', 'pgoutput')")
-    source = server()
+    source = server(wal_segment_megabytes=1)
     quoted = publisher.conninfo().replace("'", "''")
     source.query(
         f"CREATE SUBSCRIPTION s CONNECTION '{quoted}' PUBLICATION p WITH (connect = false)"
