@@ -121,7 +121,7 @@ def stored_reader(repository: Volumes, chain: Sequence[BaseBackup]) -> ReadStore
 
 def reader_of(repository: Volumes, chain: Sequence[BaseBackup]) -> FrameReader:
     """Reads parts of the volumes of a chain."""
-    return FrameReader(stored_reader(repository, chain))
+    return FrameReader(stored_reader(repository, chain), len(chain))
 
 
 def broken_chain(backup: BaseBackup, what: str) -> IntegrityError:

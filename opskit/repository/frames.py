@@ -12,6 +12,7 @@ from opskit.repository.tar import BLOCK_BYTES
 from opskit.repository.volumes import Member, Volume
 
 _KEPT_FRAMES = 16
+_KEPT_BESIDE = 8  # those in use: a chain's backups each have one at a time, or come to the next
 
 
 class FramePart(NamedTuple):
@@ -25,16 +26,21 @@ ReadStored = Callable[[int, Volume, int, int], Iterator[memoryview]]
 
 
 class FrameReader:
-    """Reads pieces of the tar of several backups' volumes; the frames that were used last are kept (64 MiB and more).
+    """Reads pieces of the tar of several backups' volumes; the frames that were used last are kept.
+
+    They take 64 MiB, and more for long chains: 4 MiB for each backup and 32.
 
     Parameters
     ----------
     read
         The stored bytes of a backup's volume, by the backup's number, from one offset up to another.
+    backups
+        How many backups they are.
     """
 
-    def __init__(self, read: ReadStored) -> None:
+    def __init__(self, read: ReadStored, backups: int) -> None:
         self._read = read
+        self._most = max(_KEPT_FRAMES, backups + _KEPT_BESIDE)
         self._frames: OrderedDict[tuple[int, str, int], FramePart] = OrderedDict()
         self._offsets: dict[tuple[int, str], list[int]] = {}
         self._starts: dict[tuple[int, str], Sequence[int]] = {}
@@ -90,7 +96,7 @@ class FrameReader:
         except ValueError as error:
             raise _damaged(volume, str(error)) from None
         self._frames[key] = frame
-        if len(self._frames) > _KEPT_FRAMES:
+        if len(self._frames) > self._most:
             self._frames.popitem(last=False)
         return frame
 

@@ -12,7 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opskit.model.backup import BaseBackup
-from opskit.repository import Repository, writer
+from opskit.operations.combined import known_checksums
+from opskit.repository import Repository, frames, writer
+from opskit.repository.compression import decompress
+from opskit.repository.content import reader_of
+from opskit.repository.merged import MergedArchive
 from opskit.repository.volumes import Member, VolumeWriter
 from opskit.store import MemoryStore
 from tests.property import repeatable
@@ -97,3 +101,47 @@ def whole(member: Member) -> str:
     """A file's path within the snapshot, also of one that holds what changed."""
     folder, _, name = member.name.partition("/snapshot/")[2].rpartition("/")
     return f"{folder}/{name.removeprefix('INCREMENTAL.')}"
+
+
+class Never(random.Random):
+    """Chooses, but sends no relation whole that has changed in part."""
+
+    def random(self) -> float:
+        """The largest."""
+        return 1.0
+
+    def getrandbits(self, k: int, /) -> int:
+        """As ever: choices are made of these."""
+        return super().getrandbits(k)
+
+
+class Written(MadeUpChain):
+    """Nothing but blocks of it changes."""
+
+    def _change(self) -> None:
+        for _ in range(8):
+            self._write()
+
+
+def test_of_a_long_chain_each_frame_is_decompressed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download has a frame of each of 24 backups in use, block by block: none is decompressed again for the next."""
+    repository = Repository(store := MemoryStore())
+    chain = Written(store, Never(24), largest=400)
+    for _ in range(24):
+        chain.take()
+    content = repository.content(chain.backups[-1])
+    decompressed: list[bytes] = []
+
+    def counted(stored: bytes) -> bytes:
+        decompressed.append(stored)
+        return decompress(stored)
+
+    monkeypatch.setattr(frames, "decompress", counted)
+    archive = MergedArchive(
+        content,
+        repository.manifest(chain.backups[-1]),
+        reader_of(repository, content.chain),
+        known_checksums(repository, content),
+    )
+    assert sum(map(len, archive.read())) > 0
+    assert len(decompressed) == len(set(decompressed)) > 16
