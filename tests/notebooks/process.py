@@ -57,6 +57,7 @@ def encrypted(directory: Path) -> Way:
 
 def by_socket(path: Path) -> Way:
     """By a Unix socket."""
+    path.parent.mkdir(exist_ok=True)
 
     def connect() -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)

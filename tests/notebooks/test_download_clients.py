@@ -63,7 +63,9 @@ def test_one_connection_for_several_requests(jupyter: Jupyter, place: Place) -> 
             assert (connection.sock is None) == (answer.headers["Connection"] == "close")
 
 
-@on_ways("address")
+@pytest.mark.parametrize(
+    "jupyter", ["address", pytest.param("IPv6", marks=pytest.mark.sweep)], indirect=True
+)
 def test_who_asks_for_more_at_once(jupyter: Jupyter, place: Place) -> None:
     """A request that comes behind that for a download does not take away what the client has not read yet."""
     archived_backup(place.store, volumes=1, volume_bytes=300_000)
