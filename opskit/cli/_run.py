@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, TextIO
 
 import typer
 
-from opskit.cli._plain import take_plainly
 from opskit.errors import Cancelled, OpskitError, unexpected
 
 if TYPE_CHECKING:
@@ -145,9 +144,7 @@ def one_line(text: str) -> str:
 
 def _invoke(app: typer.Typer, arguments: Sequence[str], session: Session) -> int:
     try:
-        command = typer.main.get_command(app)
-        take_plainly(command)
-        result = command(
+        result = typer.main.get_command(app)(
             args=list(arguments), prog_name="opskit", standalone_mode=False, obj=session
         )
         sys.stdout.flush()
