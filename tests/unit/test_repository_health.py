@@ -23,6 +23,7 @@ from tests.support.repositories import made_up_backup, made_up_wal
 NOW = datetime.now(UTC).replace(microsecond=0)
 RECENT = "the newest backup is not older than 26 hours"
 WHOLE = "of every backup all is there, and as long as its record says"
+READABLE_WAL = "the WAL archive can be read"
 OWNED = "nothing is stored that belongs to no backup and no WAL"
 READ = "every stored byte reads back with the checksum it was stored with"
 GAP = "the WAL archive has no gap that a backup needs"
@@ -200,11 +201,13 @@ def test_what_belongs_to_nothing_is_named(
 
 
 def test_a_stranger_in_the_wal_is_told(main: Cluster, look: Callable[..., dict[str, Any]]) -> None:
-    """A file that is no segment does not end the run: it is named, and so is what it keeps from being read."""
+    """A file that is no segment is named, and passed over; a damaged history keeps the archive from being read."""
     store(main).put("main/wal/00000001/00000000/core", [b"x"])
-    why = failed(look())
-    assert "main/wal/00000001/00000000/core" in why[OWNED]
-    assert "'core'" in why["the WAL archive can be read"]
+    [(what, why)] = failed(look()).items()
+    assert what == OWNED and "main/wal/00000001/00000000/core" in why
+    store(main).put("main/wal/00000002.history.zst", [b"x"])
+    store(main).put("main/wal/00000002/00000000/000000020000000000000009.zst", [b"x"])
+    assert "'main/wal/00000002.history.zst' is damaged" in failed(look())[READABLE_WAL]
 
 
 def test_what_failed_and_has_not_succeeded_since_is_told(
