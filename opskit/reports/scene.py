@@ -82,7 +82,7 @@ def read_scene(intervals: pd.DataFrame, backups: pd.DataFrame) -> Scene:
         Mark(at=at, name=name, kind=kind, trigger=trigger, timeline=int(timeline))
         for at, name, kind, trigger, timeline in zip(
             _times(complete["stopped_at"]),
-            *(complete[column] for column in ("name", "kind", "trigger", "timeline")),
+            *(complete[column].tolist() for column in ("name", "kind", "trigger", "timeline")),
             strict=True,
         )
     ]

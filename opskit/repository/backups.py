@@ -8,11 +8,10 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
+from functools import partial
 
 from opskit.errors import ConflictError, ErrorKind, IntegrityError, NotFoundError, OpskitError
 from opskit.model.backup import (
@@ -23,6 +22,7 @@ from opskit.model.backup import (
     read_record,
 )
 from opskit.model.increment import broken
+from opskit.repository.abreast import read_all
 from opskit.repository.archive import Archive, stored
 from opskit.repository.compression import decompress
 from opskit.repository.consolidation import ABANDONED_AFTER, Consolidations
@@ -32,14 +32,13 @@ from opskit.repository.index import read_index
 from opskit.repository.parts import Part
 from opskit.repository.records import RECORD, contents_folder, record_name, stored_folder
 from opskit.repository.tar import BLOCK_BYTES, Owner, owner_of, read_header
+from opskit.repository.uncollected import uncollected
 from opskit.repository.volumes import Volume
 from opskit.repository.writer import CLAIM, BackupWriter
 from opskit.store import ObjectStat
 
 _log = logging.getLogger(__name__)
 
-_READERS = 8
-_BATCH = 16  # records that a reader takes at a time: for one, handing it over costs as much as reading it
 _LOOKED_AT = 50
 
 
@@ -73,13 +72,9 @@ class Repository(Consolidations):
             The storage failed.
         """
         names = self.names(cluster)[-newest if newest else 0 :]
-        batches = [names[n : n + _BATCH] for n in range(0, len(names), _BATCH)]
-
-        def read(batch: list[str]) -> list[tuple[str, BaseBackup | OpskitError | None]]:
-            return [(name, self._record_or_error(cluster, name)) for name in batch]
-
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="records") as readers:
-            found = dict(chain.from_iterable(readers.map(read, batches)))
+        with uncollected():
+            records_or_errors = read_all(partial(self._record_or_error, cluster), names)
+            found = dict(zip(names, records_or_errors, strict=True))
         records = [record for record in found.values() if isinstance(record, BaseBackup)]
         return Survey(
             tuple(sorted(records, key=lambda backup: backup.name, reverse=True)),

@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Put it off: it would look at all of them again and again, which took two thirds of planning a crowded chain."""
+    """Put it off: it would look at all of them again and again, and in a notebook's kernel at all that was imported.
+
+    That took two thirds of planning a crowded chain.
+    """
     if not gc.isenabled():  # by who is further out, or for the whole process
         yield
         return

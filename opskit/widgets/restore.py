@@ -18,6 +18,7 @@ from opskit.model.backup import BaseBackup
 from opskit.model.operation import OperationKind, OperationStatus
 from opskit.reports.recoverable import recoverable_table
 from opskit.reports.tables import backups_table
+from opskit.repository.uncollected import uncollected
 from opskit.widgets._background import Background
 from opskit.widgets._cards import OperationCard
 from opskit.widgets._copies import CopyList
@@ -143,7 +144,8 @@ class RestorePanel(Panel):
 
     def _find_reach(self, _: float) -> Reach:
         backups = self._backups
-        return self.cluster.recoverable(backups), backups_table(backups, [])
+        with uncollected():
+            return self.cluster.recoverable(backups), backups_table(backups, [])
 
     def _reach_trouble(self) -> list[OpskitError]:
         error = self._reach.error
