@@ -7,7 +7,7 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from ipaddress import ip_address
 from typing import BinaryIO
@@ -74,23 +74,17 @@ class Outlet:
         with suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
 
-    async def linger(self) -> None:
-        """End our side, and wait for the client to end its own, for some seconds at most.
+    async def close(self) -> None:
+        """End our side, wait for the client to end its own, for some seconds at most, and close the connection.
 
         To close at once would take back what is still on its way if the client sent anything (RFC 9112, section 9.6).
         """
-        self._connection.setblocking(False)
-        with suppress(OSError):
+        with closing(self._connection), suppress(OSError):
+            self._connection.setblocking(False)
             self._connection.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(_LINGER_SECONDS):
                 while await asyncio.get_running_loop().sock_recv(self._connection, 1 << 16):
                     pass
-
-    def close(self) -> None:
-        """End the connection; what was handed over still reaches the client."""
-        with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_WR)
-        self._connection.close()
 
     async def _offer(self, hand_over: Callable[[], int]) -> int:
         """Have a thread send as much as the connection takes; how much that was, when it takes some."""

@@ -146,8 +146,7 @@ class StreamingHandler(JupyterHandler):
                             return left
         finally:
             if self._outlet is not None:
-                await self._outlet.linger()
-                self._outlet.close()
+                await self._outlet.close()
                 self.application.log_request(self)
         return 0
 

@@ -28,10 +28,11 @@ def loopback() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def drain(client: socket.socket) -> bytes:
-    """All that comes."""
+    """All that comes, up to the end, to which the client then puts its own."""
     pieces = []
     while piece := client.recv(1 << 20):
         pieces.append(piece)
+    client.shutdown(socket.SHUT_WR)
     return b"".join(pieces)
 
 
@@ -51,7 +52,7 @@ def test_a_part_of_a_file_arrives(tmp_path: Path, seed: random.Random) -> None:
             received = asyncio.get_running_loop().run_in_executor(threads, drain, client)
             outlet = Outlet(server, threads)
             assert await sent(outlet, tmp_path / "file", 1001, FILE_BYTES - 7) == FILE_BYTES - 1008
-            outlet.close()
+            await outlet.close()
             return await received
 
         assert asyncio.run(serve()) == told[1001:-7]
