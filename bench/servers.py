@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from opskit.postgres.account import Account
+from opskit.postgres.initdb import init_cluster
 from opskit.postgres.programs import Programs
-from opskit.postgres.server import LocalServer, init_cluster
+from opskit.postgres.server import LocalServer
 
 ROWS_OF_SCALE_1 = 930_000  # about 0.3 GB with their index
 TABLES = 4

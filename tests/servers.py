@@ -10,9 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from opskit.postgres.account import Account, make_directory, server_account
+from opskit.postgres.initdb import init_cluster
 from opskit.postgres.postmaster import stop_server
 from opskit.postgres.programs import Programs
-from opskit.postgres.server import LocalServer, init_cluster
+from opskit.postgres.server import LocalServer
 
 BASE_PREFIX = "opskit-tests-"
 FAST = {

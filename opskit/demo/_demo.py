@@ -24,8 +24,9 @@ from opskit.errors import (
     ServerError,
 )
 from opskit.postgres.account import Account, make_directory, server_account
+from opskit.postgres.initdb import init_cluster
 from opskit.postgres.programs import Programs, installed_programs
-from opskit.postgres.server import LocalServer, init_cluster, stop_server
+from opskit.postgres.server import LocalServer, stop_server
 
 _MAJOR = 18
 _SUPERUSER = "focker"

@@ -14,7 +14,7 @@ from opskit.model.lsn import Lsn
 from opskit.model.wal import WalSegment, is_segment_name
 from opskit.postgres.account import Account
 from opskit.postgres.programs import Programs
-from opskit.postgres.waldump import read_tablespaces
+from opskit.postgres.waldump import LogStretch, read_tablespaces
 
 _START = re.compile(r"^START WAL LOCATION: ([0-9A-F]+/[0-9A-F]+)", re.MULTILINE)
 
@@ -50,12 +50,8 @@ def check_tablespaces(
     if wal is not None and wal.is_dir():
         replayed.append((wal, Lsn(0)))
     for directory, start_lsn in replayed:
-        for timeline, begin, end in _stretches(directory):
-            begin = max(begin, start_lsn)
-            end = min(end, stops_at) if stops_at is not None else end
-            if begin >= end:
-                continue
-            for oid, place in read_tablespaces(programs, account, directory, timeline, begin, end):
+        for stretch in _stretches(directory, start_lsn, stops_at):
+            for oid, place in read_tablespaces(programs, account, stretch):
                 if _holds_something(Path(place)):
                     raise ConflictError(
                         f"recovery would make tablespace {oid} in {place!r}, which holds files on this machine",
@@ -64,18 +60,21 @@ def check_tablespaces(
                     )
 
 
-def _stretches(directory: Path) -> Iterator[tuple[int, Lsn, Lsn]]:
-    """Timeline, start and end of contiguous segments, rising."""
+def _stretches(directory: Path, start: Lsn, stops_at: Lsn | None) -> Iterator[LogStretch]:
+    """What contiguous segments hold from `start` on up to `stops_at`, rising."""
     files = sorted(f for f in directory.iterdir() if is_segment_name(f.name))
-    stretch: list[WalSegment] = []
+    runs: list[list[WalSegment]] = []
     for file in files:
         segment = WalSegment.parse(file.name, file.stat().st_size)
-        if stretch and stretch[-1].next() != segment:
-            yield stretch[0].timeline, stretch[0].start, stretch[-1].end
-            stretch = []
-        stretch.append(segment)
-    if stretch:
-        yield stretch[0].timeline, stretch[0].start, stretch[-1].end
+        if runs and runs[-1][-1].next() == segment:
+            runs[-1].append(segment)
+        else:
+            runs.append([segment])
+    for run in runs:
+        begin = max(run[0].start, start)
+        end = run[-1].end if stops_at is None else min(run[-1].end, stops_at)
+        if begin < end:
+            yield LogStretch(directory, run[0].timeline, begin, end)
 
 
 def _holds_something(place: Path) -> bool:

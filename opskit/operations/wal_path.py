@@ -13,7 +13,7 @@ from opskit.model.lsn import Lsn
 from opskit.model.timeline import TimelineHistory
 from opskit.model.wal import WalSegment
 from opskit.postgres.programs import Programs
-from opskit.postgres.waldump import LoggedEnd, LoggedRecords, read_log
+from opskit.postgres.waldump import LoggedEnd, LoggedRecords, LogStretch, read_log
 from opskit.repository.wal import Partial, WalArchive
 
 
@@ -135,14 +135,9 @@ class LogReader:
         if key not in self._read:
             segment = self._path.names[index]
             with self._materialized(index) as directory:
-                self._read[key] = read_log(
-                    self._programs,
-                    directory,
-                    self._path.history.timeline,
-                    segment.start,
-                    segment.end,
-                    every_record=every_record,
-                )
+                timeline = self._path.history.timeline
+                stretch = LogStretch(directory, timeline, segment.start, segment.end)
+                self._read[key] = read_log(self._programs, stretch, every_record=every_record)
         return self._read[key]
 
     def last_end(self) -> tuple[int, LoggedEnd] | None:

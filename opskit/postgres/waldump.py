@@ -54,21 +54,26 @@ class LoggedRecords:
     last_record: Lsn | None
 
 
+@dataclass(frozen=True, slots=True)
+class LogStretch:
+    """The records of a timeline that begin from `start` up to but not including `end`.
+
+    `directory` holds their segments, and the one behind them where a record may go on, named for the `timeline`.
+    """
+
+    directory: Path
+    timeline: int
+    start: Lsn
+    end: Lsn
+
+
 def read_log(
-    programs: Programs,
-    directory: Path,
-    timeline: int,
-    start: Lsn,
-    end: Lsn,
-    *,
-    every_record: bool = False,
+    programs: Programs, stretch: LogStretch, *, every_record: bool = False
 ) -> LoggedRecords:
-    """Read the records that begin from `start` up to but not including `end`.
+    """Read ends of transactions and restore points.
 
     Parameters
     ----------
-    directory
-        Holds the segments of that stretch, and the one behind it where a record may go on, named for `timeline`.
     every_record
         Whether `last_record` counts all records, which takes longer, or those of transactions and restore points.
 
@@ -78,7 +83,7 @@ def read_log(
         ``pg_waldump`` failed.
     """
     managers = () if every_record else ("Transaction", "XLOG")
-    output = _records(programs, None, directory, timeline, start, end, managers)
+    output = _records(programs, None, stretch, managers)
     ends: list[LoggedEnd] = []
     points: list[LoggedPoint] = []
     last: Lsn | None = None
@@ -93,46 +98,43 @@ def read_log(
 
 
 def read_tablespaces(
-    programs: Programs,
-    account: Account | None,
-    directory: Path,
-    timeline: int,
-    start: Lsn,
-    end: Lsn,
+    programs: Programs, account: Account | None, stretch: LogStretch
 ) -> list[tuple[int, str]]:
-    """The tablespaces that records from `start` up to `end` make outside of the data directory: their oids and paths.
+    """The tablespaces that the records make outside of the data directory: their oids and paths.
+
+    Parameters
+    ----------
+    account
+        Who may read the segments.
 
     Raises
     ------
     ServerError
         As `read_log`.
     """
-    output = _records(programs, account, directory, timeline, start, end, ("Tablespace",))
+    output = _records(programs, account, stretch, ("Tablespace",))
     return [(int(oid), place) for oid, place in _SPACE.findall(output) if place]
 
 
 def _records(
     programs: Programs,
     account: Account | None,
-    directory: Path,
-    timeline: int,
-    start: Lsn,
-    end: Lsn,
+    stretch: LogStretch,
     managers: tuple[str, ...],
 ) -> str:
     done = programs.run(
         "pg_waldump",
-        f"--path={directory}",
-        f"--timeline={timeline}",
-        f"--start={start}",
-        f"--end={end}",
+        f"--path={stretch.directory}",
+        f"--timeline={stretch.timeline}",
+        f"--start={stretch.start}",
+        f"--end={stretch.end}",
         *(f"--rmgr={manager}" for manager in managers),
         account=account,
         environment={"TZ": "UTC", "LC_ALL": "C"},
     )
     if done.exit_code != 0 and not any(sign in done.output for sign in _END_OF_LOG):
         raise ServerError(
-            f"pg_waldump cannot read the log from {start}: {done.output.strip().splitlines()[-1]}",
+            f"pg_waldump cannot read the log from {stretch.start}: {done.output.strip().splitlines()[-1]}",
             ErrorKind.SERVER_REFUSED,
         )
     return done.output

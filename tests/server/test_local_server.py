@@ -11,11 +11,11 @@ import pytest
 
 from opskit.errors import ConflictError, ErrorKind, ServerError
 from opskit.postgres.account import server_account
+from opskit.postgres.initdb import init_cluster
 from opskit.postgres.programs import Programs
 from opskit.postgres.server import (
     LocalServer,
     free_port,
-    init_cluster,
     running_server,
     stop_server,
 )

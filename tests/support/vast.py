@@ -16,7 +16,7 @@ from opskit.model.backup import write_record
 from opskit.model.lsn import Lsn
 from opskit.model.wal import WalSegment
 from opskit.postgres.server import LocalServer
-from opskit.postgres.waldump import read_log
+from opskit.postgres.waldump import LogStretch, read_log
 from opskit.repository import Repository
 from opskit.store import open_store
 from tests.support.records import SEGMENT_BYTES, record
@@ -92,7 +92,7 @@ def _at(source: LocalServer, segment: WalSegment, content: bytes, time: datetime
     """A segment whose transactions ended at another time."""
     changed = bytearray(content)
     log = source.data_directory / "pg_wal"
-    for end in read_log(source.programs, log, 1, segment.start, segment.end).ends:
+    for end in read_log(source.programs, LogStretch(log, 1, segment.start, segment.end)).ends:
         place = end.lsn - segment.start
         total, *head, _ = _HEADER.unpack_from(changed, place)
         struct.pack_into("<q", changed, place + _TIME, (time - _EPOCH) // timedelta(microseconds=1))
