@@ -5,7 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -84,8 +84,7 @@ def test_a_crowd(jupyter: Jupyter, place: Place) -> None:
     """Twenty that do not read hold up nobody, have no thread that reads, and get all of it when they go on."""
     archived_backup(place.store, **_LARGE)
     path, whole = jupyter.led(LATEST), place.whole()
-    with ExitStack() as stack:
-        crowd = list(_begun(jupyter, path, stack))
+    with _crowd(jupyter, path) as crowd:
         began = time.monotonic()
         assert jupyter.ask(path).body == whole
         assert time.monotonic() - began < 10
@@ -102,8 +101,7 @@ def test_who_reads_nothing_for_long(jupyter: Jupyter, place: Place) -> None:
     """After more than a minute, when a process that tells nothing counts as dead, the rest comes as at once."""
     archived_backup(place.store, **_LARGE)
     path, whole = jupyter.led(LATEST), place.whole()
-    with ExitStack() as stack:
-        crowd = list(_begun(jupyter, path, stack))
+    with _crowd(jupyter, path) as crowd:
         threads = jupyter.threads()
         until = time.monotonic() + 70
         while time.monotonic() < until:
@@ -126,8 +124,7 @@ def test_a_server_that_is_stopped(way: str, tmp_path: Path) -> None:
         place = Place(jupyter, tmp_path)
         archived_backup(place.store, **_LARGE)
         path = jupyter.led(LATEST)
-        with ExitStack() as stack:
-            crowd = list(_begun(jupyter, path, stack))
+        with _crowd(jupyter, path) as crowd:
             assert jupyter.process is not None
             jupyter.process.send_signal(signal.SIGTERM)
             jupyter.process.wait(_STOP_SECONDS)
@@ -142,13 +139,16 @@ def test_a_server_that_is_stopped(way: str, tmp_path: Path) -> None:
         place.main.catalog.close()
 
 
-def _begun(jupyter: Jupyter, path: str, stack: ExitStack) -> Iterator[http.client.HTTPResponse]:
-    """A crowd of whom each has read the first 1000 bytes."""
-    for _ in range(_CROWD):
-        connection = stack.enter_context(closing(jupyter.connect()))
-        answer = stack.enter_context(closing(jupyter.begin(connection, path)))
-        assert len(answer.read(1000)) == 1000
-        yield answer
+@contextmanager
+def _crowd(jupyter: Jupyter, path: str) -> Iterator[list[http.client.HTTPResponse]]:
+    """Many who have begun a download, each of whom has read the first 1000 bytes."""
+    with ExitStack() as stack:
+        crowd = []
+        for _ in range(_CROWD):
+            connection = stack.enter_context(closing(jupyter.connect()))
+            crowd.append(stack.enter_context(closing(jupyter.begin(connection, path))))
+            assert len(crowd[-1].read(1000)) == 1000
+        yield crowd
 
 
 def _done(place: Place) -> int:

@@ -18,6 +18,7 @@ from tests.support.backups import wait_until
 from tests.support.by_hand import run_program, started_by_hand, unpacked
 from tests.support.clusters import ClusterMaker
 from tests.support.load import load
+from tests.support.majors import newest_first
 from tests.support.trees import assert_same_trees, tree
 
 
@@ -144,11 +145,7 @@ def test_a_copy_never_touches_production(
     assert not touched.exists()
 
 
-@pytest.mark.parametrize(
-    "programs",
-    [18, *(pytest.param(major, marks=pytest.mark.sweep) for major in (15, 16, 17))],
-    indirect=True,
-)
+@newest_first
 def test_a_copy_takes_nothing_from_a_publisher(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:

@@ -26,6 +26,7 @@ from tests.support import streams
 from tests.support.backups import wait_until
 from tests.support.clusters import ClusterMaker
 from tests.support.load import load
+from tests.support.majors import newest_first
 from tests.support.slots import restart_lsn
 
 
@@ -230,11 +231,7 @@ def test_a_recovery_that_ends_short_fails_loudly(
             assert not copy.files.is_running
 
 
-@pytest.mark.parametrize(
-    "programs",
-    [18, *(pytest.param(major, marks=pytest.mark.sweep) for major in (15, 16, 17))],
-    indirect=True,
-)
+@newest_first
 def test_a_copy_keeps_out_of_the_original_s_tablespaces(
     server: ServerFactory, cluster: ClusterMaker, scratch: Path
 ) -> None:

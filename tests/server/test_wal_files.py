@@ -17,6 +17,7 @@ from opskit.repository import Repository
 from opskit.store import open_store
 from tests.servers import ServerFactory
 from tests.support.backups import take, wait_until
+from tests.support.majors import newest_first
 from tests.support.streams import KEPT
 from tests.support.wal import command_for_server
 
@@ -59,11 +60,7 @@ def test_a_server_recovers_through_opskit_and_no_gap_looks_like_the_end(
         aside.rename(folder / aside.name)
 
 
-@pytest.mark.parametrize(
-    "programs",
-    [18, *(pytest.param(major, marks=pytest.mark.sweep) for major in (15, 16, 17))],
-    indirect=True,
-)
+@newest_first
 def test_a_long_recovery_finds_every_row(
     server: ServerFactory, settings: Callable[..., Settings], scratch: Path
 ) -> None:
