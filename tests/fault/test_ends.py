@@ -1,5 +1,6 @@
 """A backup that is ended at any moment of its life, by a kill, a signal or a cancellation."""
 
+import os
 import random
 import shutil
 import signal
@@ -20,6 +21,7 @@ from tests.servers import ServerFactory
 from tests.support.backups import assert_free, assert_restores, mark, take
 from tests.support.command import interrupted, run_command
 from tests.support.majors import newest_first
+from tests.support.slowness import crawl
 
 BULK = "CREATE TABLE bulk AS SELECT i, repeat(md5(i::text), 8) AS t FROM generate_series(1, {}) i"
 STOPPED = (OperationStatus.CANCELLED, OperationStatus.DIED, OperationStatus.COMPLETE)
@@ -194,7 +196,9 @@ def test_cancelled_through_the_catalog(source: Callable[[int], Source]) -> None:
     handle = main.cluster.start_backup()
     while handle.progress.phase in ("starting", "connecting"):
         time.sleep(0.01)
+    os.kill(handle.refresh().pid, signal.SIGSTOP)  # on a quick machine it would soon be complete
     handle.cancel()
+    crawl(main.cluster.catalog, handle.id)
     with pytest.raises(Cancelled):
         handle.wait(timeout=30)
     assert handle.status is OperationStatus.CANCELLED

@@ -20,6 +20,7 @@ from tests.notebooks.conftest import LabFactory
 from tests.notebooks.lab import open_panel, run_panel
 from tests.notebooks.panels import PATIENCE, wait_until
 from tests.servers import ServerFactory
+from tests.support.slowness import crawl
 from tests.support.streams import caught_up, streaming
 
 on_one_major = pytest.mark.parametrize("programs", [18], indirect=True)
@@ -60,15 +61,6 @@ def stopped_restore(main: Cluster) -> int:
                 os.kill(operation.pid, signal.SIGSTOP)
                 return operation.pid
     raise AssertionError("no restore was seen")
-
-
-def crawl(main: Cluster, pid: int) -> None:
-    """Let a stopped restore run for some of the time only, as on a busy machine, until it has ended."""
-    with suppress(ProcessLookupError):
-        while main.catalog.operations(kind=OperationKind.RESTORE)[0].status == "running":
-            for number, seconds in ((signal.SIGCONT, 0.03), (signal.SIGSTOP, 0.3)):
-                os.kill(pid, number)
-                time.sleep(seconds)
 
 
 def is_asked(main: Cluster) -> bool:
@@ -131,7 +123,7 @@ def test_a_restore_outlives_the_kernel(
         expect(panel).to_contain_text("Restoring")
         panel.get_by_role("button", name="Cancel").click()
         wait_until(lambda: is_asked(main), "the request is in the catalog")
-        crawl(main, pid)
+        crawl(main.catalog, main.catalog.operations(kind=OperationKind.RESTORE)[0].id)
     finally:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)

@@ -26,12 +26,16 @@ def test_what_a_session_leaves_is_found(tmp_path: Path) -> None:
     if account := server_account():
         os.chown(memory, account.uid, account.gid)
     try:
-        with subprocess.Popen(["sleep", "60"], env=environment) as process:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(["cat"], stdin=pipe, stdout=pipe, env=environment) as process:
+            assert process.stdin and process.stdout
+            os.write(process.stdin.fileno(), b"x")
+            assert process.stdout.read(1) == b"x", "it runs: before, it has no environment yet"
             found = leftovers(tmp_path, began, others=False, patience=0)
             assert leftovers(tmp_path / "other", began, others=True, patience=0) == []
             process.kill()
         assert {
-            f"process {process.pid}: sleep 60",
+            f"process {process.pid}: cat",
             f"temporary file {file}",
             f"socket directory {sockets}",
             f"shared memory {memory}",
